@@ -1,0 +1,1 @@
+"""OmniMind: a self-healing, actor-based distributed runtime on Ray."""

@@ -1,0 +1,82 @@
+"""`NodeInfo`: one machine under OmniMind, as the scheduler sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from omnimind.cluster.states import NODE_TRANSITIONS, InvalidTransition, NodeStatus
+
+
+class NodeInfo(msgspec.Struct):
+    """One machine.
+
+    memory_gb: in GiB. max_concurrent_tasks: slots; one batch takes one slot, more with `num_cpus` over 1.
+    current_tasks: slots taken. last_heartbeat: Unix seconds, 0 before the first.
+    capabilities: what tasks may need of it.
+    """
+
+    node_id: str
+    hostname: str = ""
+    ip_address: str = ""
+    port: int = 0
+    status: NodeStatus = NodeStatus.ACTIVE
+    cpu_cores: int = 1
+    memory_gb: float = 1.0
+    max_concurrent_tasks: int = 4
+    current_tasks: int = 0
+    total_tasks_completed: int = 0
+    last_heartbeat: float = 0.0
+    capabilities: set[str] = msgspec.field(default_factory=set)
+    incarnation: str = ""
+    """Which life of the node: a node that comes back after it was given up gets a new one."""
+    pids: dict[str, int] = msgspec.field(default_factory=dict)
+    """Process ids of its actors, by actor name."""
+    drain_deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.capabilities, set):
+            self.capabilities = set(self.capabilities)
+        if not isinstance(self.status, NodeStatus):
+            self.status = NodeStatus(self.status)
+
+    def get_load_factor(self) -> float:
+        """Return the share of slots that is taken, 1.0 when there are none."""
+        if self.max_concurrent_tasks <= 0:
+            return 1.0
+        return self.current_tasks / self.max_concurrent_tasks
+
+    def can_accept_task(self) -> bool:
+        """Return whether it may be given a task now: active, with a free slot."""
+        return self.status is NodeStatus.ACTIVE and self.current_tasks < self.max_concurrent_tasks
+
+    def move(self, status: NodeStatus) -> None:
+        """Go to `status`; raises InvalidTransition when no transition leads there."""
+        if status is self.status:
+            return
+        if status not in NODE_TRANSITIONS[self.status]:
+            msg = f"node {self.node_id}: {self.status} -> {status}"
+            raise InvalidTransition(msg)
+        self.status = status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the public view, JSON values only."""
+        return {
+            "node_id": self.node_id,
+            "hostname": self.hostname,
+            "ip_address": self.ip_address,
+            "port": self.port,
+            "status": self.status.value,
+            "cpu_cores": self.cpu_cores,
+            "memory_gb": self.memory_gb,
+            "max_concurrent_tasks": self.max_concurrent_tasks,
+            "current_tasks": self.current_tasks,
+            "total_tasks_completed": self.total_tasks_completed,
+            "last_heartbeat": self.last_heartbeat,
+            "load_factor": self.get_load_factor(),
+            "capabilities": sorted(self.capabilities),
+            "incarnation": self.incarnation,
+            "pids": dict(self.pids),
+            "drain_deadline": self.drain_deadline,
+        }
