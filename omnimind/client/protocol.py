@@ -1,0 +1,254 @@
+"""The methods of a coordinator: names, requests and answers, the same over every transport.
+
+A call is a method name and a body (msgpack of the request); the answer is a body (msgpack), or a
+problem document that `errors.from_problem` turns into the error again. On a unix socket a frame is a
+4-byte big-endian length and ``[id, method, body]`` there, ``[id, ok, body]`` back, in any order of ids;
+the first call must be `hello`.
+
+Tasks in answers are the dicts of `DistributedTask.to_dict`, with `payload` and `result` as bytes in
+`payload_encoding` and `result_encoding` (``json`` or ``pickle``), besides ``attempts`` where asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from omnimind.cluster.policies import QueuePolicy
+
+VERSION = 1
+MAX_FRAME = 64 << 20
+PAYLOAD_MAX = 256 << 10
+RESULT_MAX = 1 << 20
+
+
+class Hello(msgspec.Struct):
+    """Method `hello`. Answer: {"version", "omnimind", "epoch", "pid"}."""
+
+    token: str
+    version: int = VERSION
+
+
+class SubmitRequest(msgspec.Struct):
+    """Method `submit`: one slab of tasks of one type. Answer: `SubmitAnswer`.
+
+    slab: base of the ids (`ids.new_slab`); sent again after a break, it is recognised.
+    task_type: a registered type; its handler record gives every default that is None here.
+    handler: digest of the handler's record; None takes the type's current one.
+    payloads: one bytes a task, in `encoding`. keys: idempotency keys, one a task, or None.
+    priority: 1 to 10. delay: seconds from now; not_before and deadline: Unix seconds; ttl: a deadline as
+    seconds from now. watch: the caller will ask for these results (see `WatchRequest`).
+    """
+
+    slab: str
+    task_type: str
+    payloads: list[bytes]
+    encoding: str = "json"
+    handler: str | None = None
+    keys: list[str | None] | None = None
+    priority: int | None = None
+    queue: str | None = None
+    needs: list[str] | None = None
+    max_retries: int | None = None
+    timeout: float | None = None
+    not_before: float | None = None
+    delay: float | None = None
+    deadline: float | None = None
+    ttl: float | None = None
+    after: list[str] = msgspec.field(default_factory=list)
+    at_most_once: bool | None = None
+    options: dict[str, Any] | None = None
+    """Overrides of `TaskOptions` fields (retry_base, non_retryable, num_cpus, …)."""
+    watch: bool = False
+    actor: str = ""
+    """Who submits, for the audit."""
+
+
+class SubmitAnswer(msgspec.Struct):
+    """count: tasks accepted. existing: index -> id of the task that stood under the same key already."""
+
+    count: int
+    existing: dict[int, str]
+
+
+class WatchRequest(msgspec.Struct):
+    """Method `watch`: wait until some of these tasks have ended. Answer: `WatchAnswer`.
+
+    Answers when all have ended, or `linger` seconds after the first one has, or after `timeout`.
+    Tasks answered once are not answered again unless asked for again. An unknown id raises NotFound,
+    a pruned one Pruned.
+    """
+
+    ids: list[str]
+    timeout: float = 30.0
+    linger: float = 0.0
+
+
+class Result(msgspec.Struct, array_like=True):
+    """How one task ended. value: bytes in `encoding` when status is ``completed``."""
+
+    task_id: str
+    status: str
+    value: bytes | None
+    encoding: str
+    error: dict[str, Any] | None
+    cause: str
+
+
+class WatchAnswer(msgspec.Struct):
+    """Results so far, in order of completion."""
+
+    results: list[Result]
+
+
+class HandlerRequest(msgspec.Struct):
+    """Method `register`: a handler's record (`registry.HandlerSpec`, JSON), with the blobs it needs.
+
+    Answer: {"digest", "missing": digests of blobs to send with `blob_put`}.
+    """
+
+    spec: bytes
+
+
+class BlobRequest(msgspec.Struct):
+    """Methods `blob_get` (answer: bytes) and `blob_put` (answer: null)."""
+
+    digest: str
+    data: bytes | None = None
+
+
+class IdsRequest(msgspec.Struct):
+    """Methods on tasks by id: `tasks` (answer: list of tasks), `cancel` (id -> what was done),
+    `retry` (id -> new id), `replay` and `discard` (dead letters, likewise).
+
+    plan: say what would be done, do nothing. actor and reason go to the audit.
+    """
+
+    ids: list[str]
+    plan: bool = False
+    actor: str = ""
+    reason: str = ""
+
+
+class NameRequest(msgspec.Struct):
+    """Methods on one thing by name or id: `explain` (task or node), `progress`, `attempts`,
+    `queue_remove`, `schedule_remove`, `schedule_run`, `schedule`, `node`, `find` (ids by prefix).
+    """
+
+    name: str
+    plan: bool = False
+    actor: str = ""
+    reason: str = ""
+    limit: int = 20
+
+
+class ListRequest(msgspec.Struct):
+    """Method `list`: tasks, newest first. Answer: {"items", "next", "truncated_before"}."""
+
+    status: list[str] | None = None
+    queue: str | None = None
+    task_type: str | None = None
+    node: str | None = None
+    since: float | None = None
+    until: float | None = None
+    cursor: int | None = None
+    limit: int = 50
+
+
+class LogsRequest(msgspec.Struct):
+    """Method `logs`: lines beyond `after`. Answer: list of [number, Unix seconds, level, text]."""
+
+    task_id: str
+    after: int = 0
+    limit: int = 500
+
+
+class QueueRequest(msgspec.Struct):
+    """Method `queue_set`. Answer: the queue as in `queues`."""
+
+    policy: QueuePolicy
+    plan: bool = False
+    actor: str = ""
+
+
+class ScheduleRequest(msgspec.Struct):
+    """Method `schedule_set`: submit `task` (one payload, empty slab) at each time. Answer: the schedule."""
+
+    name: str
+    task: SubmitRequest
+    cron: str | None = None
+    interval: float | None = None
+    timezone: str = "UTC"
+    paused: bool = False
+    plan: bool = False
+    actor: str = ""
+
+
+class NodeRequest(msgspec.Struct):
+    """Method `node_control`: verb ``cordon``, ``drain`` (deadline in seconds from now) or ``uncordon``.
+
+    Answer: {"node", "attempts": running attempts that are affected, "status"}.
+    """
+
+    node_id: str
+    verb: str
+    deadline: float | None = None
+    plan: bool = False
+    actor: str = ""
+    reason: str = ""
+
+
+class Empty(msgspec.Struct):
+    """Methods without a request: `ping`, `status`, `queues`, `schedules`, `nodes`, `handlers`, `usage`,
+    `check` (ledger integrity), `audit`, `metrics`, `shutdown`.
+    """
+
+
+METHODS: dict[str, type[msgspec.Struct]] = {
+    "hello": Hello,
+    "submit": SubmitRequest,
+    "watch": WatchRequest,
+    "register": HandlerRequest,
+    "blob_get": BlobRequest,
+    "blob_put": BlobRequest,
+    "tasks": IdsRequest,
+    "cancel": IdsRequest,
+    "retry": IdsRequest,
+    "replay": IdsRequest,
+    "discard": IdsRequest,
+    "explain": NameRequest,
+    "progress": NameRequest,
+    "attempts": NameRequest,
+    "find": NameRequest,
+    "queue_remove": NameRequest,
+    "schedule": NameRequest,
+    "schedule_remove": NameRequest,
+    "schedule_run": NameRequest,
+    "node": NameRequest,
+    "list": ListRequest,
+    "logs": LogsRequest,
+    "queue_set": QueueRequest,
+    "schedule_set": ScheduleRequest,
+    "node_control": NodeRequest,
+    "ping": Empty,
+    "status": Empty,
+    "queues": Empty,
+    "schedules": Empty,
+    "nodes": Empty,
+    "handlers": Empty,
+    "usage": Empty,
+    "check": Empty,
+    "audit": Empty,
+    "metrics": Empty,
+    "shutdown": Empty,
+}
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+def decode(data: bytes) -> Any:
+    """Return an answer's value as plain builtins."""
+    return msgspec.msgpack.decode(data)
+
+
