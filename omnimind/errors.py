@@ -13,7 +13,9 @@
     ├── NotFound                     no such task, node, schedule, …                    404
     │   └── Pruned                   it existed; its record is older than is kept       410
     ├── Conflict                     the state of the thing forbids the request         409
-    │   └── KeyConflict              idempotency key reused with another payload        409
+    │   ├── KeyConflict              idempotency key reused with another payload        409
+    │   └── PlanStale                the world moved since the plan was made            412
+    ├── Forbidden                    the token is wrong, or its role is too low         403
     ├── Refused                      not now; retry after `retry_after` seconds         429
     │   ├── QueueFull                a bound of P5 is reached                           429
     │   ├── LedgerUnavailable        the database cannot be reached or is locked        503
@@ -167,6 +169,19 @@ class KeyConflict(Conflict):
 
     code = "key_conflict"
     default_hint = "use a new key for new work, or send the same task type and payload again"
+
+
+class PlanStale(Conflict):
+    """The world moved since the plan was made: nothing was done."""
+
+    code, status = "plan_stale", 412
+    default_hint = "look at the new plan, then give its --plan-id"
+
+
+class Forbidden(OmniMindError):
+    """The token is not valid, or its role does not allow this."""
+
+    code, status = "forbidden", 403
 
 
 class Refused(OmniMindError):
