@@ -1,0 +1,8 @@
+"""The suites in the order in which they run."""
+
+from __future__ import annotations
+
+from benchmarks import compare
+from benchmarks.settings import Suite
+
+SUITES: tuple[Suite, ...] = (compare.SUITE,)
