@@ -1,0 +1,50 @@
+# Every target works on a machine with Python 3.11 or later, pip, venv and make: it fills .venv by itself.
+# ARGS goes to the program behind the target:  make run ARGS="--once --path src"   make test ARGS="-k fence"
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+VENV := @$(PYTHON) scripts/bootstrap.py
+SOURCES := omnimind actors benchmarks scripts tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast lint format bench lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+run: ## start OmniMind here and let it analyse every Python file of this machine's Python (Ctrl-C ends it)
+	$(VENV) runtime
+	@$(BIN)/omnimind demo $(ARGS)
+
+test: ## run every test
+	$(VENV) dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: ## run the tests that need no other process: unit, properties, 300 simulated clusters (about a minute)
+	$(VENV) dev
+	@OMNIMIND_TEST_SEEDS=300 $(BIN)/python -m pytest tests/unit tests/properties tests/simulation $(ARGS)
+
+lint: ## check style, types and the direction of imports
+	$(VENV) dev
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: ## format the code and mend what ruff can mend
+	$(VENV) dev
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+bench: ## measure OmniMind beside its peers and write benchmarks/results/
+	$(VENV) bench
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## resolve requirements/*.txt again after a change of pyproject.toml (ARGS=--upgrade: to the newest)
+	$(VENV) dev
+	@$(BIN)/python scripts/lock.py $(ARGS)
+
+clean: ## remove .venv, caches and output (the ledger of OMNIMIND_HOME stays)
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
