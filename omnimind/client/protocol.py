@@ -119,8 +119,13 @@ class BlobRequest(msgspec.Struct):
 
 
 class IdsRequest(msgspec.Struct):
-    """Methods on tasks by id: `tasks` (answer: list of tasks), `cancel` (id -> what was done),
-    `retry` (id -> new id), `replay` and `discard` (dead letters, likewise).
+    """Methods on tasks by id.
+
+    `tasks` (answer: list of tasks), `cancel` (id -> what was done), `retry` (id -> new id), `replay` (dead
+    letters, likewise) and `discard` (id -> what was done).
+
+    What was done by `cancel` is ``cancelled`` (it was waiting), ``cancelling`` (it runs, and was asked to
+    stop) or the status in which it had ended before. An unknown id raises NotFound.
 
     plan: say what would be done, do nothing. actor and reason go to the audit.
     """
@@ -132,8 +137,17 @@ class IdsRequest(msgspec.Struct):
 
 
 class NameRequest(msgspec.Struct):
-    """Methods on one thing by name or id: `explain` (task or node), `progress`, `attempts`,
-    `queue_remove`, `schedule_remove`, `schedule_run`, `schedule`, `node`, `find` (ids by prefix).
+    """Methods on one thing by name or id.
+
+    `explain` (task or node): {"kind": task or node, "id", "status", "verdict": one sentence,
+    "facts": {name: value}, "checks": [{"node", "check", "ok", "detail"}], "story": [{"at", "what"}]}.
+    `progress`: {"status", "progress": the last value the handler reported or None, "at"}.
+    `attempts`: list of the attempts that did not succeed, oldest first, as dicts of `ATTEMPT_COLUMNS`
+    with `error` as a dict.
+    `find` (ids of tasks by prefix): list of at most `limit` ids.
+    `node`: the node as in `nodes`, and "attempts": [{"task_id", "task_type", "started_at"}].
+    `schedule`: the schedule as in `schedules`. `schedule_run`: {"task_id"}.
+    `schedule_pause`, `schedule_resume`, `schedule_remove`, `queue_remove`: the thing as it was listed.
     """
 
     name: str
@@ -144,7 +158,10 @@ class NameRequest(msgspec.Struct):
 
 
 class ListRequest(msgspec.Struct):
-    """Method `list`: tasks, newest first. Answer: {"items", "next", "truncated_before"}."""
+    """Method `list`: tasks without payload and result, newest first.
+
+    Answer: {"items", "next": cursor or None, "truncated_before": Unix seconds or None}.
+    """
 
     status: list[str] | None = None
     queue: str | None = None
@@ -200,8 +217,19 @@ class NodeRequest(msgspec.Struct):
 
 
 class Empty(msgspec.Struct):
-    """Methods without a request: `ping`, `status`, `queues`, `schedules`, `nodes`, `handlers`, `usage`,
-    `check` (ledger integrity), `audit`, `metrics`, `shutdown`.
+    """Methods without a request.
+
+    `status`: `get_cluster_status` with "coordinator": {"pid", "node_id", "epoch", "started_at"}, "tasks":
+    {status: count} and, where there is an API, "api": {"url"}.
+    `queues`: list of `QueuePolicy` as dicts with "ready", "delayed", "waiting", "running" and "oldest" (when
+    the longest waiting ready task was submitted, or None).
+    `schedules`: list of dicts: name, task_type, queue, cron, interval, timezone, paused, next_run,
+    last_run, runs.
+    `nodes`: list of `NodeInfo.to_dict`. `handlers`: list of `HandlerSpec` as dicts with "digest".
+    `usage`: `ledger.Usage` as a dict. `check` (ledger integrity): list of sentences, empty when all is well.
+    `audit`: list of {"at", "actor", "verb", "subject", "detail"}, newest first.
+    `ping`: {"now": Unix seconds}.
+    `metrics`: {name: number}. `shutdown`: null.
     """
 
 
@@ -225,6 +253,8 @@ METHODS: dict[str, type[msgspec.Struct]] = {
     "schedule": NameRequest,
     "schedule_remove": NameRequest,
     "schedule_run": NameRequest,
+    "schedule_pause": NameRequest,
+    "schedule_resume": NameRequest,
     "node": NameRequest,
     "list": ListRequest,
     "logs": LogsRequest,
