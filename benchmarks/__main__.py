@@ -58,12 +58,14 @@ def main(
 ) -> None:
     """Measure OmniMind beside its peers, and its core alone, on this machine.
 
-    Takes about 25 minutes, 4 with --quick. Results: benchmarks/results/latest.json (or quick.json) and a plot.
+    Takes about 25 minutes, 4 with --quick. Writes benchmarks/results/latest.json (or quick.json), and a plot.
 
     Exit status: 0 when everything was measured, whether or not a figure reaches what it must; 1 when
     something could not be measured; 3 when a program or a package is missing.
     """
     console = Console()
+    if not console.is_terminal:
+        console.width = 130  # a log has no edge that a table must fit into
     path = report.RESULTS / ("quick.json" if quick else "latest.json")
     if show_only or markdown:
         _show_again(path, console, markdown=markdown)

@@ -78,14 +78,16 @@ def origin(report: Report) -> str:
     facts = report.machine
     return (
         f"Measured {report.when[:10]} at commit {report.commit[:12]} on {facts['cpu']}, "
-        f"{facts['cores']} cores, {facts['memory_gib']} GiB, {facts['system']}, Python {facts['python']}, {facts['disk']}."
+        f"{facts['cores']} cores, {facts['memory_gib']} GiB, {facts['system']}, Python {facts['python']}, "
+        f"{facts['disk']}."
     )
 
 
 def print_report(report: Report, console: Console) -> None:
     if _peers(report):
         console.print(comparison(report))
-    console.print(requirements(report))
+    if asked(report.figures):
+        console.print(requirements(report))
     console.print(origin(report), style="dim", highlight=False)
 
 

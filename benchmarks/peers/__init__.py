@@ -90,7 +90,7 @@ PEERS: tuple[Entry, ...] = (
     Entry(name="raw_ray", title="raw Ray tasks", place="benchmarks.peers.raw_ray:RawRay"),
     Entry(
         name="raw_ray_batches",
-        title="raw Ray, hand-made batches",
+        title="raw Ray in hand-made batches",
         place="benchmarks.peers.raw_ray:RawRayBatches",
     ),
     Entry(
@@ -98,14 +98,14 @@ PEERS: tuple[Entry, ...] = (
     ),
     Entry(
         name="celery_everysec",
-        title="Celery, Redis AOF everysec",
+        title="Celery, AOF everysec",
         place="benchmarks.peers.celery:CeleryEverySecond",
         modules=("celery", "redis"),
         programs=_REDIS,
     ),
     Entry(
         name="celery_always",
-        title="Celery, Redis AOF always",
+        title="Celery, AOF always",
         place="benchmarks.peers.celery:CeleryAlways",
         modules=("celery", "redis"),
         programs=_REDIS,
