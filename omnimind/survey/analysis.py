@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
+from omnimind.registry import task
 from omnimind.survey.measure import FunctionMeasure, TreeMeasure, count_lines, measure_tree
-from omnimind.survey.source import UNREADABLE, Parsed, local_path, parse, read
+from omnimind.survey.source import Parsed, local_path, parse, read
 
 VERSION = 1
 """Of the result; part of each task's key, so that a survey never mixes the results of two versions."""
 
+TIMEOUT = 120.0
+"""Seconds for one file. The largest files take two; one that a compiler cannot finish fails alone."""
+
 COMPLEXITY_STEPS = (1, 2, 3, 4, 6, 11, 16, 21, 31, 51)
-"""Where the classes of the complexity histogram begin: 1, 2, 3, 4-5, 6-10, 11-15, 16-20, 21-30, 31-50, 51 and more."""
+"""Where the classes of the complexity histogram begin: 1, 2, 3, 4-5, 6-10, …, 31-50, 51 and more."""
 
 MOST_COMPLEX = 5
 MOST_LISTED = 10
 
 
+@task(retries=0, timeout=TIMEOUT)
 def analyse_file(path: str, root: str) -> dict[str, Any]:
     """Measure one Python file below the folder `root`; the same bytes give the same result anywhere.
 
@@ -25,12 +30,13 @@ def analyse_file(path: str, root: str) -> dict[str, Any]:
 
     - `path`, `package` (see `package_of`), `bytes`, `lines` = `code` + `comments` + `blank`;
     - `functions` (with methods, nested and `async` ones, without lambdas) and `classes`;
-    - `complexity`: McCabe's cyclomatic number per function, that is 1 + its decisions: `if`, `elif`, a conditional
-      expression, a loop, an `except`, each `for` and `if` of a comprehension, each further operand of `and`/`or`,
-      and a `case` that can fail to match. `else`, `finally`, `with` and `assert` add none. A nested function counts by itself, a
-      lambda with the function around it. `total`, `max`, `histogram` (functions per class of `COMPLEXITY_STEPS`),
-      and `most`: the five most complex functions with their lines;
-    - `public` and `undocumented`: how many public names there are, how many lack a docstring, and the first ten of these;
+    - `complexity`: McCabe's cyclomatic number per function, that is 1 + its decisions: `if`, `elif`, a
+      conditional expression, a loop, an `except`, each `for` and `if` of a comprehension, each further operand
+      of `and`/`or`, and a `case` that can fail to match. `else`, `finally`, `with` and `assert` add none. A
+      nested function counts by itself, a lambda with the function around it. Here are `total`, `max`,
+      `histogram` (functions per class of `COMPLEXITY_STEPS`) and `most`, the five most complex functions;
+    - `public` and `undocumented`: how many public names there are, how many lack a docstring, and the first
+      ten of these;
     - `warnings`: how many the compiler gave, and the first ten.
 
     The file is compiled, never executed. One that cannot be read, decoded or compiled raises one of
@@ -59,13 +65,14 @@ def analyse_file(path: str, root: str) -> dict[str, Any]:
 def package_of(path: str, root: str) -> tuple[str, bool]:
     """Return the package that the file counts for, and whether its module is public.
 
-    The package is the first part of the path below `root`, without `.py`; the files right in a `root` that is a
-    package itself belong to that one.
+    The package is the first part of the path below `root`, without `.py`; the files right in a `root` that is
+    a package itself belong to that one.
     """
-    parts = os.path.relpath(local_path(path), local_path(root)).split(os.sep)
+    folder = Path(local_path(root))
+    parts = Path(local_path(path)).relative_to(folder).parts
     first = parts[0].removesuffix(".py")
-    if len(parts) == 1 and os.path.exists(os.path.join(local_path(root), "__init__.py")):
-        first = os.path.basename(os.path.normpath(local_path(root)))
+    if len(parts) == 1 and (folder / "__init__.py").exists():
+        first = folder.name
     module = parts[-1].removesuffix(".py")
     is_public = not any(_is_private(part) for part in (*parts[:-1], module))
     return first.encode(errors="backslashreplace").decode(), is_public

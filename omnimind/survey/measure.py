@@ -16,14 +16,23 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Scope = _Function | ast.ClassDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (*_FUNCTIONS, ast.ClassDef)
-_SUITES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler)
+_WEIGHED = (
+    ast.If,
+    ast.IfExp,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.ExceptHandler,
+    ast.BoolOp,
+    ast.comprehension,
+    ast.match_case,
+)
 _FORMATTED: tuple[type[ast.AST], ...] = tuple(
     getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name)
 )
-_NO_BRANCHES = frozenset({
-    "annotation", "arg", "asname", "attr", "ctx", "id", "kind", "level", "module", "name", "names", "op", "ops",
-    "returns", "type_comment", "type_ignores", "type_params",
-})  # fmt: skip
+_NO_BRANCHES = frozenset(
+    {"attr", "ctx", "id", "kind", "level", "module", "names", "op", "ops", "type_comment"}
+)
 _ONE_TRIPLE_QUOTED = re.compile(r"""[A-Za-z]{0,2}("{3}|'{3})""")
 
 
@@ -117,8 +126,6 @@ def _weight(node: ast.AST) -> int:
             return 0
 
 
-_WEIGHED = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.BoolOp, ast.comprehension,
-            ast.match_case)  # fmt: skip
 _FIELDS: dict[type, tuple[str, ...]] = {str: (), bytes: (), int: (), type(None): ()}
 """Per node type the fields below which a branch, a scope or a string may stand; filled as types are met."""
 
@@ -131,7 +138,7 @@ def _fields(kind: type) -> tuple[str, ...]:
 def _branches(body: Iterable[ast.AST], result: TreeMeasure) -> tuple[int, list[_Scope]]:
     """Return the weight of one scope's own nodes, and the scopes right inside it.
 
-    Decorators, defaults and base classes belong to the scope in which they are evaluated.
+    Decorators, defaults, annotations and base classes belong to the scope in which they are evaluated.
     """
     todo: list[ast.AST] = list(body)
     total = 0
@@ -145,12 +152,17 @@ def _branches(body: Iterable[ast.AST], result: TreeMeasure) -> tuple[int, list[_
         if isinstance(node, _SCOPES):
             inner.append(node)
             todo.extend(node.decorator_list)
-            todo.extend([*node.bases, *node.keywords] if isinstance(node, ast.ClassDef) else [node.args])
+            if isinstance(node, ast.ClassDef):
+                todo.extend([*node.bases, *node.keywords])
+            else:
+                todo.append(node.args)
+                if node.returns is not None:
+                    todo.append(node.returns)
             continue
         if isinstance(node, _WEIGHED):
             total += _weight(node)
         elif isinstance(node, _FORMATTED):
-            # Positions inside f-strings are not to be relied on before Python 3.12: only weigh what is in there.
+            # Positions inside f-strings are wrong before Python 3.12: only weigh what is in there.
             _note_long_string(node, result)
             total += sum(_weight(part) for part in ast.walk(node))
             continue
@@ -192,7 +204,7 @@ def count_lines(text: str, long_strings: Iterable[tuple[int, int, int, int]]) ->
         lines.pop()
     kinds = [_kind(line.strip()) for line in lines]
     for start, column, end, end_column in long_strings:
-        if any(kind != "c" for kind in kinds[start : end - 1]):
+        if any(kind != "c" for kind in kinds[start:end]):
             _mark_string(lines, kinds, start, column, end, end_column)
     code, comments = kinds.count("c"), kinds.count("#")
     return LineCounts(lines=len(lines), code=code, comments=comments, blank=len(lines) - code - comments)
@@ -204,14 +216,16 @@ def _kind(stripped: str) -> str:
     return "#" if stripped[0] == "#" else "c"
 
 
-def _mark_string(lines: list[str], kinds: list[str], start: int, column: int, end: int, end_column: int) -> None:
+def _mark_string(
+    lines: list[str], kinds: list[str], start: int, column: int, end: int, end_column: int
+) -> None:
     """Mark the lines of the string at this place (1-based lines, columns in bytes) as code."""
     part = lines[start - 1 : end]
     part[-1] = part[-1].encode()[:end_column].decode()
     part[0] = part[0].encode()[column:].decode()
     literal = "\n".join(part)
     triple = _ONE_TRIPLE_QUOTED.match(literal)
-    if triple and literal.count(triple[1]) == 2:  # noqa: PLR2004 - one at each end
+    if triple and literal.endswith(triple[1]) and literal.count(triple[1]) == 2:  # noqa: PLR2004 - one at each end
         kinds[start - 1 : end] = "c" * len(part)
         return
     # Several literals side by side, with comments and blank lines of their own between them.

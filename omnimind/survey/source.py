@@ -1,7 +1,7 @@
 """Read, decode and compile one source file that may be anything: huge, broken, binary, a pipe, gone.
 
-Whatever is wrong with a file is raised as an exception of a builtin type whose message names the reason, so that
-it is the failure of that file alone, reads the same wherever it ran, and is small enough to travel.
+Whatever is wrong with a file is raised as an exception of a builtin type whose message names the reason, so
+that it is the failure of that file alone, reads the same wherever it ran, and is small enough to travel.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import encodings
 import errno
 import io
 import os
+import re
 import stat
 import threading
 import tokenize
@@ -18,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -27,9 +29,12 @@ UNREADABLE = (SyntaxError, UnicodeError, OSError, ValueError, RecursionError, Me
 """What `read` and `parse` raise: the file is at fault, and trying again would not help."""
 
 _COMPILED_AS = "<omnimind.survey>"  # tells our file's warnings from those of other threads
-_CODECS = os.path.dirname(encodings.__file__)  # `unicode_escape` warns from in there, of nothing that matters
+_CODECS = str(Path(encodings.__file__).parent)  # `unicode_escape` warns from in there
 _WARNINGS_LOCK = threading.Lock()
 _TEXT_IN_ERROR = 200
+_MAX_GENERATORS = 1000
+_MAX_KEYWORDS = 10_000
+_LONG_NAME = re.compile(r"(?:\.[ \t]*+[^\W\d]\w*+[ \t]*+){1000}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,7 @@ class CompileWarning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A file that compiles: its text with `\\n` line ends, its tree, and what the compiler warned of."""
+    """A file that compiles: its text with line feeds as line ends, its tree, and what the compiler warned of."""
 
     text: str
     tree: ast.Module
@@ -61,13 +66,15 @@ def local_path(path: str) -> str:
 def read(path: str) -> bytes:
     """Return the bytes of a regular file; never waits, not even for a pipe without a writer."""
     descriptor = os.open(local_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES // 1024 // 1024} MiB ({status.st_size} bytes): not analysed")
+        raise ValueError(
+            f"larger than {MAX_BYTES // 1024 // 1024} MiB ({status.st_size} bytes): not analysed"
+        )
     return data
 
 
@@ -76,7 +83,7 @@ def parse(data: bytes, path: str) -> Parsed:
     with _captured_warnings() as caught:
         text = _decode(data, path)
         try:
-            tree = ast.parse(text, _COMPILED_AS)
+            tree = _tree(text)
             compile(tree, _COMPILED_AS, "exec", dont_inherit=True, optimize=0)
         except SyntaxError as error:
             raise _short(error, path) from None
@@ -88,6 +95,21 @@ def parse(data: bytes, path: str) -> Parsed:
         except MemoryError:
             raise MemoryError("nested too deeply, or too large, for the parser of this Python") from None
     return Parsed(text=text, tree=tree, size=len(data), warnings=tuple(caught))
+
+
+def _tree(text: str) -> ast.Module:
+    """Parse; refuses what would then overflow the compiler's stack, or keep it busy for hours."""
+    if _LONG_NAME.search(text):  # `import a.a.a…` costs the parser the square of its length in memory
+        raise RecursionError
+    tree = ast.parse(text, _COMPILED_AS)
+    if text.count("for") <= _MAX_GENERATORS and text.count("=") <= _MAX_KEYWORDS:
+        return tree
+    for node in ast.walk(tree):
+        if len(getattr(node, "generators", ())) > _MAX_GENERATORS:
+            raise RecursionError
+        if len(getattr(node, "keywords", ())) > _MAX_KEYWORDS:
+            raise ValueError(f"more than {_MAX_KEYWORDS} keyword arguments in one call: not analysed")
+    return tree
 
 
 def _decode(data: bytes, path: str) -> str:
@@ -123,8 +145,8 @@ def _short(error: SyntaxError, path: str) -> SyntaxError:
 def _captured_warnings() -> Iterator[list[CompileWarning]]:
     """Collect what the compiler warns of; leaves the process's warning state as it was.
 
-    `warnings` can only be captured for the whole process, so one thread at a time does it, for the moment of one
-    compilation, and what other threads warned of meanwhile is issued again afterwards.
+    `warnings` can only be captured for the whole process, so one thread at a time does it, for the moment of
+    one compilation, and what other threads warned of meanwhile is issued again afterwards.
     """
     found: list[CompileWarning] = []
     caught: list[warnings.WarningMessage] = []
@@ -135,7 +157,9 @@ def _captured_warnings() -> Iterator[list[CompileWarning]]:
             yield found
     finally:
         own = {(w.lineno, w.category.__name__, str(w.message)) for w in caught if w.filename == _COMPILED_AS}
-        found.extend(CompileWarning(line=line, category=kind, message=text) for line, kind, text in sorted(own))
+        found.extend(
+            CompileWarning(line=line, category=kind, message=text) for line, kind, text in sorted(own)
+        )
         for other in caught:
             if other.filename != _COMPILED_AS and not other.filename.startswith(_CODECS):
                 with suppress(Warning):  # under `-W error` it would be raised here, in the wrong thread
