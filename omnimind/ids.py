@@ -7,6 +7,7 @@ is sent twice carries the same ids and is recognised.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from typing import NewType
@@ -48,3 +49,15 @@ def fence(epoch: int, counter: int) -> int:
 def epoch_of(value: int) -> int:
     """Return the coordinator's epoch that granted a fence."""
     return value >> _COUNTER_BITS
+
+
+def digest_of(data: bytes) -> str:
+    """Return the name of stored bytes (handler records and blobs): 32 hexadecimal digits of SHA-256."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def derived_task_id(now: float, epoch: int, counter: int) -> str:
+    """Return the id of a task that the coordinator itself makes: a UUIDv7 with no chance in it."""
+    ms = int(now * 1000) & 0xFFFFFFFFFFFF
+    low = 0x800000000000 | (epoch & 0x3FFF) << 32 | (counter & 0xFFFFFFFF)
+    return f"tsk_{ms:012x}{0x7000 | (epoch >> 14) & 0xFFF:04x}{low:012x}0000"

@@ -69,8 +69,10 @@ class Outcomes(msgspec.Struct):
 
 
 class RunningBatch(msgspec.Struct, array_like=True):
-    """A batch that a node holds: base fence, the ids of its tasks, the indexes that have not ended,
-    and the one that runs now with its start (Unix seconds), where known.
+    """A batch that a node holds.
+
+    open: indexes whose outcome is not acknowledged. current: the one that runs now, since `started_at`
+    (Unix seconds), where known.
     """
 
     fence: int

@@ -33,6 +33,8 @@ class NodeInfo(msgspec.Struct):
     """Which life of the node: a node that comes back after it was given up gets a new one."""
     pids: dict[str, int] = msgspec.field(default_factory=dict)
     """Process ids of its actors, by actor name."""
+    ordered: NodeStatus | None = None
+    """``cordoned`` or ``draining`` while a person or the healer wants it so, whatever else happens to it."""
     drain_deadline: float | None = None
 
     def __post_init__(self) -> None:
@@ -78,5 +80,6 @@ class NodeInfo(msgspec.Struct):
             "capabilities": sorted(self.capabilities),
             "incarnation": self.incarnation,
             "pids": dict(self.pids),
+            "ordered": self.ordered.value if self.ordered else None,
             "drain_deadline": self.drain_deadline,
         }

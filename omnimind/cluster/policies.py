@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+MAX_NAME = 200
+"""Most characters in the name of a queue or a schedule."""
+
 
 class QueuePolicy(msgspec.Struct, frozen=True):
     """A queue's share and limits.

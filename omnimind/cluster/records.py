@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from omnimind.cluster.events import Outcome
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.policies import QueuePolicy, Schedule
 from omnimind.cluster.states import Line, TaskStatus
@@ -219,7 +220,15 @@ def task_from_row(row: TaskRow) -> DistributedTask:
         common.timeout, deadline, not_before, key, common.after, common.at_most_once, common.options,
         encoding, origin, TaskStatus(status), node, retry_count, deaths, fence, result, result_encoding,
         None if error is None else msgspec.json.decode(error), cause, created_at, started_at,
-        completed_at, checkpoint, digest, seq, Line(line), rank, bool(solo),
+        completed_at, checkpoint, digest, seq, Line(line), rank, Line(line), bool(solo),
+    )  # fmt: skip
+
+
+def attempt_row(task: DistributedTask, outcome: Outcome, cause: str, now: float) -> AttemptRow:
+    """Return the record of an attempt that did not succeed."""
+    return (
+        task.task_id, task.retry_count + task.deaths, task.fence, task.assigned_node, outcome.status,
+        cause, _json_or_none(outcome.error), now, outcome.seconds or None,
     )  # fmt: skip
 
 

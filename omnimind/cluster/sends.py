@@ -113,8 +113,10 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Fetch(msgspec.Struct, frozen=True):
-    """Ask the ledger for more of a line: ``ready`` (of a queue, after (rank, seq)), ``delayed`` (after
-    (rank, seq)) or ``overdue`` (deadline up to `before`, not in memory). Answered by `Loaded`.
+    """Ask the ledger for more of a line; answered by `Loaded`.
+
+    line: ``ready`` (of a queue, beyond (rank, seq)), ``delayed`` (beyond (rank, seq)) or ``overdue``
+    (deadline up to `before`).
     """
 
     line: str
@@ -124,17 +126,7 @@ class Fetch(msgspec.Struct, frozen=True):
     before: float = 0.0
 
 
-Send = (
-    Dispatch
-    | StopAttempts
-    | AskRegister
-    | FenceNode
-    | ReleaseNode
-    | Reply
-    | Refusal
-    | Ended
-    | Fetch
-)
+Send = Dispatch | StopAttempts | AskRegister | FenceNode | ReleaseNode | Reply | Refusal | Ended | Fetch
 
 
 class Effects(msgspec.Struct):

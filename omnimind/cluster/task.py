@@ -94,6 +94,8 @@ class DistributedTask(msgspec.Struct):
     seq: int = 0
     line: Line = Line.NONE
     rank: float = 0.0
+    stored: Line = Line.NONE
+    """The line that the ledger's row says; NONE before there is a row."""
     solo: bool = False
     """Travels alone, since it was in a batch whose worker died."""
     cancelling: str | None = None

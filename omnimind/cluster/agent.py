@@ -1,0 +1,314 @@
+"""`NodeAgent`: the pure side of a node. What it holds, what it still owes, whom it obeys.
+
+A node starts each batch at most once, whatever arrives twice; keeps every outcome until the
+coordinator has acknowledged it; tells a new coordinator what it holds; and ends everything when this
+life of it was given up. Events in, commands out, like the core: the shell (`actors.node`) carries the
+commands out, and the simulator drives the same class.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from omnimind.cluster.events import Outcome, RunningBatch
+from omnimind.cluster.sends import Batch
+from omnimind.ids import epoch_of
+
+_REMEMBERED = 10_000
+
+
+class StartBatch(msgspec.Struct, frozen=True):
+    """Run a batch in a worker."""
+
+    batch: Batch
+
+
+class KillBatch(msgspec.Struct, frozen=True):
+    """End a batch's worker, whatever it does. Its end is then reported as any other."""
+
+    fence: int
+
+
+class SendReport(msgspec.Struct, frozen=True):
+    """Tell the coordinator outcomes; answered by `acknowledged(number)` or `failed(number)`."""
+
+    number: int
+    incarnation: str
+    fence: int
+    outcomes: tuple[Outcome, ...]
+    final: bool
+
+
+class SendJoin(msgspec.Struct, frozen=True):
+    """Report for work, with what this node holds; answered by `registered(epoch)`."""
+
+    incarnation: str
+    running: tuple[RunningBatch, ...]
+
+
+class SendHeartbeat(msgspec.Struct, frozen=True):
+    """Tell the coordinator that this node lives."""
+
+    incarnation: str
+    batches: tuple[tuple[int, int | None, float | None], ...]
+
+
+Command = StartBatch | KillBatch | SendReport | SendJoin | SendHeartbeat
+
+
+class Held(msgspec.Struct):
+    """A batch on this node. `owed`: items whose outcome the coordinator has not acknowledged."""
+
+    batch: Batch
+    started_at: float
+    owed: dict[int, None]
+    running: dict[int, None]
+    """Items whose outcome is not known here yet."""
+    current: int | None = None
+    since: float | None = None
+    stops: dict[int, str] = msgspec.field(default_factory=dict)
+    killed_for: dict[int, str] = msgspec.field(default_factory=dict)
+    """Items for whose sake the worker is being killed, and why: ``timeout``, or the cause of the stop."""
+    killing: bool = False
+    ended: bool = False
+
+
+class _Report(msgspec.Struct):
+    fence: int
+    outcomes: tuple[Outcome, ...]
+    final: bool
+    sent_at: float
+
+
+class NodeAgent:
+    """One node's promises.
+
+    heartbeat: seconds between heartbeats. resend: seconds after which an unacknowledged report is sent
+    again. kill_grace: seconds that a handler gets beyond its timeout before its worker is killed.
+    """
+
+    def __init__(
+        self, incarnation: str, *, heartbeat: float = 1.0, resend: float = 5.0, kill_grace: float = 2.0
+    ) -> None:
+        self.incarnation = incarnation
+        self.epoch = 0
+        self.joined = False
+        self.held: dict[int, Held] = {}
+        self._seen: dict[int, None] = {}
+        self._order: deque[int] = deque()
+        self._outbox: dict[int, _Report] = {}
+        self._number = 0
+        self._heartbeat = heartbeat
+        self._resend = resend
+        self._kill_grace = kill_grace
+        self._next_heartbeat = 0.0
+        self._next_join = 0.0
+
+    @property
+    def owes(self) -> int:
+        """Return how many reports are not acknowledged."""
+        return len(self._outbox)
+
+    def run(self, batch: Batch, now: float) -> list[Command]:
+        """Start a batch, unless it was started before or comes from a coordinator that was replaced."""
+        epoch = epoch_of(batch.fence)
+        if batch.fence in self._seen or epoch < self.epoch:
+            return []
+        self.epoch = epoch
+        self._seen[batch.fence] = None
+        self._order.append(batch.fence)
+        if len(self._order) > _REMEMBERED:
+            del self._seen[self._order.popleft()]
+        items = dict.fromkeys(range(len(batch.items)))
+        self.held[batch.fence] = Held(batch, now, dict(items), dict(items))
+        return [StartBatch(batch)]
+
+    def stop(self, fence: int, indexes: tuple[int, ...], *, hard: bool, cause: str) -> list[Command]:
+        """End items of a batch (all, when there are no indexes); `hard` kills the worker.
+
+        A soft stop is passed to the worker with the answer to its next beat.
+        """
+        held = self.held.get(fence)
+        if held is None or held.ended:
+            return []
+        for index in indexes or tuple(held.running):
+            if index in held.running:
+                held.stops[index] = cause
+                if hard:
+                    held.killed_for[index] = cause
+        if hard and held.killed_for:
+            return self._kill(held)
+        return []
+
+    def _kill(self, held: Held) -> list[Command]:
+        held.killing = True
+        return [KillBatch(held.batch.fence)]
+
+    def beat(
+        self,
+        fence: int,
+        current: int | None,
+        since: float | None,
+        outcomes: list[Outcome],
+        now: float,
+    ) -> tuple[list[Command], dict[int, str] | None]:
+        """Take in a sign of life from a batch's worker, with outcomes so far.
+
+        Returns the commands and the items that the worker should end, with the cause; None means that
+        nobody wants the batch any more.
+        """
+        held = self.held.get(fence)
+        if held is None or held.ended:
+            return [], None
+        held.current, held.since = current, since
+        return self._report(held, outcomes, now, final=False), dict(held.stops)
+
+    def ended(self, fence: int, outcomes: list[Outcome], death: str | None, now: float) -> list[Command]:
+        """Take in the end of a batch: its last outcomes, or the reason of its worker's death."""
+        held = self.held.get(fence)
+        if held is None or held.ended:
+            return []
+        held.ended = True
+        known = {o.index for o in outcomes}
+        rest = [i for i in held.running if i not in known]
+        outcomes = outcomes + [self._fate(held, index, death) for index in rest]
+        return self._report(held, outcomes, now, final=True)
+
+    def _fate(self, held: Held, index: int, death: str | None) -> Outcome:
+        """Return what became of an item whose worker ended without a word about it."""
+        why = held.killed_for.get(index)
+        if why == "timeout":
+            message = (
+                f"the handler ran over its timeout of {held.batch.items[index].timeout} s and was killed"
+            )
+            return Outcome(index, "timeout", error={"type": "Timeout", "message": message})
+        if why is not None:
+            return Outcome(index, "cancelled", error={"type": "Cancelled", "message": why})
+        if held.killed_for or held.killing:
+            message = "its batch mate's worker was killed"
+            return Outcome(index, "lost", error={"type": "Lost", "message": message})
+        if death is None:
+            return Outcome(index, "lost", error={"type": "Lost", "message": "the worker did not report it"})
+        return Outcome(index, "crashed", error={"type": "WorkerDied", "message": death})
+
+    def _report(self, held: Held, outcomes: list[Outcome], now: float, *, final: bool) -> list[Command]:
+        fresh = tuple(o for o in outcomes if o.index in held.running)
+        for outcome in fresh:
+            del held.running[outcome.index]
+            held.stops.pop(outcome.index, None)
+        if not fresh and not final:
+            return []
+        self._number += 1
+        report = self._outbox[self._number] = _Report(held.batch.fence, fresh, final, now)
+        return [self._send(self._number, report)] if self.joined else []
+
+    def _send(self, number: int, report: _Report) -> SendReport:
+        return SendReport(number, self.incarnation, report.fence, report.outcomes, report.final)
+
+    def acknowledged(self, number: int) -> None:
+        """Forget a report: the coordinator has it, durably."""
+        report = self._outbox.pop(number, None)
+        if report is None:
+            return
+        held = self.held.get(report.fence)
+        if held is None:
+            return
+        for outcome in report.outcomes:
+            held.owed.pop(outcome.index, None)
+        if held.ended and not held.owed and not any(r.fence == report.fence for r in self._outbox.values()):
+            del self.held[report.fence]
+
+    def failed(self, number: int, now: float) -> None:
+        """Note that a report did not arrive; it is sent again at the next tick."""
+        report = self._outbox.get(number)
+        if report is not None:
+            report.sent_at = now - self._resend
+
+    def registered(self, epoch: int, now: float) -> list[Command]:
+        """Go on under a coordinator that knows what this node holds: send again what it has not heard."""
+        self.joined = True
+        self.epoch = max(self.epoch, epoch)
+        self._next_heartbeat = now
+        commands: list[Command] = []
+        for number, report in self._outbox.items():
+            report.sent_at = now
+            commands.append(self._send(number, report))
+        return commands
+
+    def asked_to_register(self, now: float) -> list[Command]:
+        """Report for work, since the coordinator is new or has forgotten this node."""
+        self.joined = False
+        self._next_join = now + self._resend
+        return [self._join()]
+
+    def _join(self) -> SendJoin:
+        return SendJoin(
+            self.incarnation,
+            tuple(
+                RunningBatch(
+                    h.batch.fence,
+                    tuple(item.task_id for item in h.batch.items),
+                    tuple(h.owed),
+                    h.current,
+                    h.since,
+                )
+                for h in self.held.values()
+                if h.owed
+            ),
+        )
+
+    def fenced(self, incarnation: str, now: float) -> list[Command]:
+        """End everything: this life was given up. Join again as `incarnation`, holding nothing."""
+        commands: list[Command] = [KillBatch(h.batch.fence) for h in self.held.values() if not h.ended]
+        self.held.clear()
+        self._outbox.clear()
+        self.incarnation = incarnation
+        return commands + self.asked_to_register(now)
+
+    def tick(self, now: float) -> list[Command]:
+        """Do what time asks for: heartbeats, joins and reports again, kills of handlers over their timeout."""
+        commands: list[Command] = []
+        for held in self.held.values():
+            commands += self._over_time(held, now)
+        if not self.joined:
+            if now >= self._next_join:
+                commands += self.asked_to_register(now)
+            return commands
+        for number, report in self._outbox.items():
+            if now - report.sent_at >= self._resend:
+                report.sent_at = now
+                commands.append(self._send(number, report))
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + self._heartbeat
+            batches = tuple((f, h.current, h.since) for f, h in self.held.items())
+            commands.append(SendHeartbeat(self.incarnation, batches))
+        return commands
+
+    def _over_time(self, held: Held, now: float) -> list[Command]:
+        if held.ended or held.killing or held.current is None or held.since is None:
+            return []
+        if not 0 <= held.current < len(held.batch.items):
+            return []
+        timeout = held.batch.items[held.current].timeout
+        if timeout is None or now - held.since <= timeout + self._kill_grace:
+            return []
+        held.killed_for[held.current] = "timeout"
+        return self._kill(held)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return what this node holds, for people."""
+        return [
+            {
+                "fence": h.batch.fence,
+                "task_type": h.batch.task_type,
+                "tasks": len(h.batch.items),
+                "open": len(h.running),
+                "current": h.batch.items[h.current].task_id if h.current is not None else None,
+                "since": h.since,
+            }
+            for h in self.held.values()
+            if not h.ended
+        ]

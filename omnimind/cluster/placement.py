@@ -1,0 +1,247 @@
+"""Which node takes the next batch: `LoadBalancer` for a list of nodes, `NodeIndex` for a living cluster.
+
+Both know the same strategies: ``least_loaded`` (smallest share of taken slots), ``round_robin``,
+``random``, and ``ray`` (take the least loaded as the owner, and let Ray place the batch anywhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from random import Random
+from typing import Protocol
+
+from omnimind.cluster.node import NodeInfo
+from omnimind.cluster.states import NodeStatus
+from omnimind.errors import InvalidInput
+
+STRATEGIES = ("least_loaded", "round_robin", "random", "ray")
+
+
+def check_strategy(strategy: str) -> str:
+    """Return the strategy; raises InvalidInput when there is none of this name."""
+    if strategy not in STRATEGIES:
+        raise InvalidInput(
+            f"unknown load balancing strategy {strategy!r}",
+            field="strategy",
+            hint=f"use one of {', '.join(STRATEGIES)}",
+        )
+    return strategy
+
+
+class _Wants(Protocol):
+    """What a node is chosen for."""
+
+    @property
+    def task_type(self) -> str: ...
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+
+class LoadBalancer:
+    """Chooses among nodes that are given with each call. Raises InvalidInput for an unknown strategy."""
+
+    def __init__(self, strategy: str = "least_loaded", *, seed: int = 0) -> None:
+        self.strategy = check_strategy(strategy)
+        self._random = Random(seed)
+        self._turn = 0
+
+    def select_node(self, nodes: Iterable[NodeInfo], task: _Wants | None = None) -> NodeInfo | None:
+        """Return a node that can accept the task, or None.
+
+        `needs` of the task are strict; nodes that list its `task_type` among their capabilities come
+        before those that do not.
+        """
+        able = [n for n in nodes if n.can_accept_task()]
+        if task is not None:
+            able = [n for n in able if task.needs <= n.capabilities]
+            able = [n for n in able if task.task_type in n.capabilities] or able
+        if not able:
+            return None
+        match self.strategy:
+            case "round_robin":
+                self._turn += 1
+                return able[(self._turn - 1) % len(able)]
+            case "random":
+                return self._random.choice(able)
+            case _:
+                return min(able, key=NodeInfo.get_load_factor)
+
+
+class Seat:
+    """A node's slots as the scheduler counts them.
+
+    A node whose batches are all short may hold as many again in waiting, so that a worker never idles
+    for the length of a message: `spare` is what a batch that is known to be short may still take.
+    """
+
+    __slots__ = ("no", "node", "slow", "taken", "version")
+
+    def __init__(self, node: NodeInfo, no: int) -> None:
+        self.node = node
+        self.no = no
+        self.taken = 0
+        self.slow = 0
+        self.version = 0
+
+    def free(self, *, quick: bool) -> int:
+        """Return the slots that a batch may take, a `quick` one also from the spare ones."""
+        slots = self.node.max_concurrent_tasks
+        return slots - self.taken + (max(0, slots - self.slow) if quick else 0)
+
+    @property
+    def load(self) -> float:
+        """Return taken slots over slots; over 1.0 when batches wait on the node."""
+        slots = self.node.max_concurrent_tasks
+        return self.taken / slots if slots > 0 else float("inf")
+
+
+_MAX_GROUPS = 256
+OPEN = (NodeStatus.ACTIVE, NodeStatus.BUSY)
+
+
+class _Group:
+    """The seats that satisfy one set of needs, in the order of the strategy."""
+
+    __slots__ = ("heap", "needs", "seats", "slots", "turn")
+
+    def __init__(self, needs: frozenset[str]) -> None:
+        self.needs = needs
+        self.seats: dict[str, Seat] = {}
+        self.heap: list[tuple[float, int, int, Seat]] = []
+        self.turn = 0
+        self.slots = 0
+
+    def add(self, seat: Seat) -> None:
+        """Let a seat be chosen."""
+        self.remove(seat.node.node_id)
+        self.seats[seat.node.node_id] = seat
+        self.slots += max(0, seat.node.max_concurrent_tasks)
+
+    def remove(self, node_id: str) -> None:
+        """Let a seat be chosen no more."""
+        seat = self.seats.pop(node_id, None)
+        if seat is not None:
+            self.slots -= max(0, seat.node.max_concurrent_tasks)
+
+
+class NodeIndex:
+    """The nodes that may take work, kept so that a choice costs O(log nodes)."""
+
+    def __init__(self, strategy: str, seed: int) -> None:
+        self.strategy = check_strategy(strategy)
+        self.seats: dict[str, Seat] = {}
+        self._random = Random(seed)
+        self._groups: dict[frozenset[str], _Group] = {}
+        self._types: dict[str, int] = {}
+        self._next_no = 0
+
+    def refresh(self, node: NodeInfo) -> Seat:
+        """Take in a node, or what has changed about it (status, capabilities, slots)."""
+        seat = self.seats.get(node.node_id)
+        if seat is None or seat.node is not node:
+            self.drop(node.node_id)
+            self._next_no += 1
+            seat = self.seats[node.node_id] = Seat(node, self._next_no)
+            for name in sorted(node.capabilities):
+                self._types[name] = self._types.get(name, 0) + 1
+        able = node.status in OPEN
+        for group in self._groups.values():
+            if able and group.needs <= node.capabilities:
+                group.add(seat)
+            else:
+                group.remove(node.node_id)
+        self._offer(seat)
+        return seat
+
+    def drop(self, node_id: str) -> None:
+        """Forget a node."""
+        seat = self.seats.pop(node_id, None)
+        if seat is None:
+            return
+        seat.version += 1
+        for name in sorted(seat.node.capabilities):
+            self._types[name] -= 1
+            if not self._types[name]:
+                del self._types[name]
+        for group in self._groups.values():
+            group.remove(node_id)
+
+    def take(self, seat: Seat, slots: int, *, quick: bool) -> None:
+        """Count slots as taken."""
+        seat.taken += slots
+        seat.slow += 0 if quick else slots
+        self._count(seat)
+
+    def give(self, seat: Seat, slots: int, *, quick: bool) -> None:
+        """Count slots as free again."""
+        seat.taken -= slots
+        seat.slow -= 0 if quick else slots
+        self._count(seat)
+
+    def _count(self, seat: Seat) -> None:
+        node = seat.node
+        node.current_tasks = min(seat.taken, node.max_concurrent_tasks)
+        if node.status in OPEN:
+            full = seat.taken >= node.max_concurrent_tasks
+            node.status = NodeStatus.BUSY if full else NodeStatus.ACTIVE
+        self._offer(seat)
+
+    def _offer(self, seat: Seat) -> None:
+        seat.version += 1
+        if self.strategy in {"least_loaded", "ray"} and seat.free(quick=True) > 0:
+            for group in self._groups.values():
+                if seat.node.node_id in group.seats:
+                    heappush(group.heap, (seat.load, seat.no, seat.version, seat))
+
+    def _group(self, needs: frozenset[str]) -> _Group:
+        group = self._groups.get(needs)
+        if group is None:
+            if len(self._groups) >= _MAX_GROUPS:
+                self._groups.clear()
+            group = self._groups[needs] = _Group(needs)
+            for seat in self.seats.values():
+                if seat.node.status in OPEN and needs <= seat.node.capabilities:
+                    group.add(seat)
+                    heappush(group.heap, (seat.load, seat.no, seat.version, seat))
+        return group
+
+    def capable(self, needs: frozenset[str]) -> int:
+        """Return how many open nodes satisfy the needs, free or not."""
+        return len(self._group(needs).seats)
+
+    def slots(self, needs: frozenset[str]) -> int:
+        """Return the slots of all open nodes that satisfy the needs."""
+        return self._group(needs).slots
+
+    def pick(self, needs: frozenset[str], slots: int, task_type: str, *, quick: bool) -> Seat | None:
+        """Return a seat with room, one that lists the task type as a capability where there is one."""
+        if task_type in self._types:
+            seat = self._choose(self._group(needs | {task_type}), slots, quick=quick)
+            if seat is not None:
+                return seat
+        return self._choose(self._group(needs), slots, quick=quick)
+
+    def _choose(self, group: _Group, slots: int, *, quick: bool) -> Seat | None:
+        if slots > 1 or self.strategy in {"round_robin", "random"}:
+            able = [s for s in group.seats.values() if s.free(quick=quick) >= slots]
+            able = able or [
+                # Wider than every node: it gets an idle one, and Ray decides whether it ever fits.
+                s for s in group.seats.values() if slots > s.node.max_concurrent_tasks > 0 == s.taken
+            ]  # fmt: skip
+            if not able:
+                return None
+            if self.strategy == "random":
+                return self._random.choice(able)
+            if self.strategy == "round_robin":
+                group.turn += 1
+                return able[group.turn % len(able)]
+            return min(able, key=lambda s: (s.load, s.no))
+        heap = group.heap
+        while heap:
+            _, _, version, seat = heap[0]
+            if version != seat.version or seat.node.node_id not in group.seats:
+                heappop(heap)
+                continue
+            return seat if seat.free(quick=quick) >= slots else None
+        return None

@@ -1,0 +1,243 @@
+"""New tasks: checked, recognised when they came before, accepted or refused as one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omnimind.cluster import events as ev
+from omnimind.cluster import lines
+from omnimind.cluster.events import KnownTask
+from omnimind.cluster.sends import Accepted, Effects, Reply
+from omnimind.cluster.states import Line, TaskStatus
+from omnimind.cluster.task import DistributedTask, payload_digest
+from omnimind.errors import (
+    CyclicDependency,
+    InvalidInput,
+    KeyConflict,
+    NotFound,
+    OmniMindError,
+    QueueFull,
+    UnknownQueue,
+)
+
+if TYPE_CHECKING:
+    from omnimind.cluster.core import CoordinatorCore
+
+_RETRY_AFTER = 1.0
+
+
+def submit(core: CoordinatorCore, event: ev.Submit, now: float, fx: Effects) -> None:
+    """Accept a submission, or refuse it with the first thing that is wrong with it."""
+    tasks = event.tasks
+    if event.resent or (tasks and tasks[0].task_id in core.tasks):
+        # The same submission again: its answer was lost. What it made is what it is answered with.
+        fx.sends.append(Reply(event.request, Accepted(len(tasks), {})))
+        return
+    existing: dict[int, str] = {}
+    try:
+        _check(core, event, now)
+        fresh = _without_known_keys(core, event, existing)
+        _check_room(core, fresh)
+    except OmniMindError as error:
+        core.count("refused")
+        core.refuse(event.request, error, fx)
+        return
+    accept(core, fresh, event.known_ids, now, fx)
+    fx.sends.append(Reply(event.request, Accepted(len(fresh), existing)))
+
+
+def accept(
+    core: CoordinatorCore,
+    tasks: list[DistributedTask],
+    known: dict[str, KnownTask],
+    now: float,
+    fx: Effects,
+) -> None:
+    """Give new tasks their numbers, stand them in line and note them for the ledger."""
+    inserted: list[DistributedTask] = []
+    for task in tasks:
+        task.created_at = now
+        task.seq = core.next_seq()
+        core.book.queues[task.queue].pending += 1
+        if task.deadline is not None:
+            core.timers.set(task.deadline, "deadline", task.task_id)
+        if task.after:
+            # In memory at once, so that a later task of this submission can wait for it.
+            core.remember(task)
+            task.line = Line.WAITING
+            inserted.append(task)
+            continue
+        lines.enter(core, task, now, fx)
+        core.insert(task, fx)
+    for task in inserted:
+        _wait(core, task, known, now, fx)
+    core.count("submitted", len(tasks))
+
+
+def _wait(
+    core: CoordinatorCore, task: DistributedTask, known: dict[str, KnownTask], now: float, fx: Effects
+) -> None:
+    """Let a task wait for those of its dependencies that have not ended."""
+    failed: KnownTask | None = None
+    remaining: dict[str, None] = {}
+    for dependency in task.after:
+        held = core.tasks.get(dependency)
+        fact = known.get(dependency)
+        status = held.status if held is not None else (fact.status if fact is not None else None)
+        if status is None or status in {TaskStatus.PENDING, TaskStatus.RUNNING}:
+            remaining[dependency] = None
+        elif status != TaskStatus.COMPLETED and failed is None:
+            failed = KnownTask(dependency, status, cause=held.cause if held else (fact.cause if fact else ""))
+    if failed is None and remaining:
+        core.remaining[task.task_id] = remaining
+        for dependency in remaining:
+            core.dependents.setdefault(dependency, []).append(task.task_id)
+        if task.stored is Line.NONE:
+            core.insert(task, fx)
+        return
+    if failed is None:
+        task.line = Line.NONE
+        fresh = task.stored is Line.NONE
+        lines.enter(core, task, now, fx)
+        if fresh:
+            core.insert(task, fx)
+        elif task.task_id in core.tasks:
+            core.save(task, fx)
+        return
+    if task.stored is Line.NONE:
+        core.insert(task, fx)
+    cause = f"dependency {failed.task_id} ended {failed.status}"
+    error = {
+        "type": "DependencyFailed",
+        "message": cause,
+        "dependency": failed.task_id,
+        "dependency_cause": failed.cause,
+    }
+    core.end(task, TaskStatus.FAILED, cause, now, fx, error)
+
+
+def restore_waiting(core: CoordinatorCore, event: ev.Recovered, now: float, fx: Effects) -> None:
+    """Let recovered tasks wait again for what they waited for."""
+    for task in event.waiting:
+        task.stored = Line.WAITING
+        core.remember(task)
+        (core.book.queues.get(task.queue) or lines.queue_of(core, task)).pending += 1
+        if task.deadline is not None:
+            core.timers.set(task.deadline, "deadline", task.task_id)
+    for task in event.waiting:
+        _wait(core, task, event.known_ids, now, fx)
+
+
+def _check(core: CoordinatorCore, event: ev.Submit, now: float) -> None:
+    seen: dict[str, DistributedTask] = {}
+    for index, task in enumerate(event.tasks):
+        where = f"[{index}]" if len(event.tasks) > 1 else ""
+        if task.queue not in core.book.queues:
+            raise UnknownQueue(f"there is no queue {task.queue!r}", field=f"queue{where}")
+        if task.deadline is not None and task.deadline <= now:
+            ago = now - task.deadline
+            raise InvalidInput(
+                f"the deadline passed {ago:.1f} s ago",
+                field=f"deadline{where}",
+                hint="give a time in the future",
+            )
+        if task.timeout is not None and not 0 < task.timeout < float("inf"):
+            raise InvalidInput(
+                f"a timeout is a positive number of seconds, not {task.timeout!r}", field=f"timeout{where}"
+            )
+        if task.max_retries < 0:
+            raise InvalidInput(f"retries are 0 or more, not {task.max_retries}", field=f"max_retries{where}")
+        if task.task_id in seen or (index and task.task_id in core.tasks):
+            raise InvalidInput(f"the id {task.task_id} is used twice", field=f"task_id{where}")
+        seen[task.task_id] = task
+    for index, task in enumerate(event.tasks):
+        for dependency in task.after:
+            if dependency not in seen and dependency not in core.tasks and dependency not in event.known_ids:
+                raise NotFound(
+                    f"there is no task {dependency} to come after",
+                    field="after" if len(event.tasks) == 1 else f"after[{index}]",
+                    hint="it may have been pruned; leave out tasks that ended long ago",
+                )
+    _check_cycles(seen)
+
+
+def _check_cycles(tasks: dict[str, DistributedTask]) -> None:
+    """Only tasks of one submission can wait for each other in a circle: others exist already."""
+    done: dict[str, bool] = {}
+    for start, first in tasks.items():
+        path = [(start, iter(first.after))]
+        if start in done:
+            continue
+        done[start] = False
+        while path:
+            current, rest = path[-1]
+            for dependency in rest:
+                if dependency not in tasks:
+                    continue
+                if done.get(dependency) is False:
+                    names = [name for name, _ in path]
+                    circle = " -> ".join([*names[names.index(dependency) :], dependency])
+                    raise CyclicDependency(f"these tasks wait for each other: {circle}", field="after")
+                if dependency not in done:
+                    done[dependency] = False
+                    path.append((dependency, iter(tasks[dependency].after)))
+                    break
+            else:
+                done[current] = True
+                path.pop()
+
+
+def _without_known_keys(
+    core: CoordinatorCore, event: ev.Submit, existing: dict[int, str]
+) -> list[DistributedTask]:
+    fresh: list[DistributedTask] = []
+    new_keys: dict[str, DistributedTask] = {}
+    for index, task in enumerate(event.tasks):
+        if task.key is None:
+            fresh.append(task)
+            continue
+        if task.digest is None:
+            task.digest = payload_digest(task)
+        held_id = core.keys.get(task.key)
+        held = core.tasks.get(held_id) if held_id is not None else new_keys.get(task.key)
+        fact = event.known_keys.get(task.key)
+        if held is not None:
+            other, digest = held.task_id, held.digest
+        elif fact is not None:
+            other, digest = fact.task_id, fact.digest
+        else:
+            new_keys[task.key] = task
+            fresh.append(task)
+            continue
+        if digest != task.digest:
+            raise KeyConflict(
+                f"the key {task.key[:80]!r} stands for task {other}, which has another payload",
+                field="key" if len(event.tasks) == 1 else f"keys[{index}]",
+                task_id=other,
+            )
+        existing[index] = other
+    return fresh
+
+
+def _check_room(core: CoordinatorCore, fresh: list[DistributedTask]) -> None:
+    wanted: dict[str, int] = {}
+    waiting = 0
+    for task in fresh:
+        wanted[task.queue] = wanted.get(task.queue, 0) + 1
+        waiting += bool(task.after)
+    for name, count in wanted.items():
+        queue = core.book.queues[name]
+        if queue.pending + count > queue.policy.max_pending:
+            raise QueueFull(
+                f"queue {name!r} holds {queue.pending} tasks; its bound is {queue.policy.max_pending}",
+                field="queue",
+                hint=f"try again later, or raise it: omnimind queue set {name} --max-pending N",
+                retry_after=_RETRY_AFTER,
+            )
+    if waiting and len(core.remaining) + waiting > core.limits.max_waiting:
+        raise QueueFull(
+            f"{len(core.remaining)} tasks wait for others; the bound is {core.limits.max_waiting}",
+            field="after",
+            hint="submit dependents when what they wait for is nearly done",
+            retry_after=_RETRY_AFTER,
+        )
