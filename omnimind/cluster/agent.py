@@ -269,7 +269,7 @@ class NodeAgent:
         return commands + self.asked_to_register(now)
 
     def tick(self, now: float) -> list[Command]:
-        """Do what time asks for: heartbeats, joins and reports again, kills of handlers over their timeout."""
+        """Do what time asks for: heartbeats, joins and reports again, kills of overlong handlers."""
         commands: list[Command] = []
         for held in self.held.values():
             commands += self._over_time(held, now)

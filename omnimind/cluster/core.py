@@ -61,7 +61,7 @@ class CoordinatorCore:
         self.joined: dict[str, str] = {}
         """Incarnations that have reported to this core, by node."""
         self.awaited: dict[str, str] = {}
-        """Nodes of the predecessor that have not reported; nothing starts before they have, or grace is over."""
+        """Nodes of the predecessor that have not reported yet: nothing starts before grace is over."""
         self.batches: dict[int, LiveBatch] = {}
         self.by_node: dict[str, dict[int, LiveBatch]] = {}
         self.book = QueueBook(self.limits.ageing, self.limits.window)

@@ -92,7 +92,7 @@ class CheckpointSaved(msgspec.Struct, frozen=True, tag=True):
 
 
 class HandlerSaved(msgspec.Struct, frozen=True, tag=True):
-    """Remember a handler's record (see `omnimind.registry.HandlerSpec`) and make it its type's current one."""
+    """Remember a handler's record (`omnimind.registry.HandlerSpec`) and make it its type's current one."""
 
     digest: str
     task_type: str
