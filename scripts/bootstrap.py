@@ -1,8 +1,8 @@
 """Fill `.venv` from the lock files: `python3 scripts/bootstrap.py runtime|dev|bench`.
 
 Says in one line what it does and how far it is, and nothing when there is nothing to do. What was installed
-is remembered in `.venv/omnimind-stamp.json`; a changed lock, project table, Python or folder is brought up to
-date at the next call. Needs a Python with `venv` and nothing else.
+is remembered in `.venv/omnimind-stamp.json`; a changed lock, project table or folder is brought up to date at
+the next call. Needs a Python with `venv` and nothing else.
 
 This file must also be readable by the old Pythons that it refuses (3.6 and later): hence the quoted
 annotations.
@@ -92,7 +92,8 @@ def use_a_fitting_python() -> None:
         return
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         other = shutil.which(f"python3.{minor}")
-        if other:
+        # Tried first: a shim of pyenv may stand for a Python that is not chosen.
+        if other and subprocess.call([other, "-c", ""], stderr=subprocess.DEVNULL) == 0:
             os.execv(other, [other, *sys.argv])
     raise BootstrapError(
         "this is Python {}.{}, and OmniMind needs 3.{} to 3.{}. Install one of these (on Debian and Ubuntu: "
@@ -154,7 +155,7 @@ def installed() -> int:
 
 
 def pip(arguments: "list[str]", line: Line, total: int) -> None:
-    """Run pip, keep all that it says in the log, and show how far it is."""
+    """Run pip and show how far it is (of `total` packages; 0 means the project itself)."""
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
     process = subprocess.Popen(
         [*command, "--progress-bar=off", *arguments],
@@ -168,10 +169,7 @@ def pip(arguments: "list[str]", line: Line, total: int) -> None:
 
     def listen() -> None:
         assert process.stdout is not None
-        with LOG.open("a", encoding="utf-8") as log:
-            for text in process.stdout:
-                said.append(text)
-                log.write(text)
+        said.extend(process.stdout)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -180,44 +178,38 @@ def pip(arguments: "list[str]", line: Line, total: int) -> None:
         listener.join(0.2)
         ready = sum(text.startswith("Requirement already satisfied") for text in said)
         fetched = ready + sum(text.startswith("Collecting ") for text in said)
-        if any(text.startswith("Installing collected packages") for text in said):
+        if not total:
+            line.show("the project itself")
+        elif any(text.startswith("Installing collected packages") for text in said):
             line.show(f"installed {min(total, ready + max(0, installed() - before))}/{total}")
         else:
             line.show(f"downloaded {min(total, fetched)}/{total}")
     if process.wait():
         text = "".join(said)
-        mend = next((mend for mend, signs in MENDS.items() if any(sign in text for sign in signs)), "")
-        errors = [words.strip() for words in said if words.startswith("ERROR")] or said[-3:]
-        shown = "\n".join(f"  {words.strip()}" for words in errors[-3:])
-        raise BootstrapError(f"{mend or 'pip failed.'}\n{shown}\n  All that pip said: {LOG}")
+        with contextlib.suppress(OSError):  # the disk may be full
+            LOG.write_text(text, encoding="utf-8")
+        mend = next(
+            (mend for mend, signs in MENDS.items() if any(sign in text for sign in signs)), "pip failed."
+        )
+        words = [words.strip() for words in said if words.strip()]
+        shown = [line for line in words if line.lower().startswith("error")] or words
+        raise BootstrapError("\n  ".join([mend, *shown[-3:], f"All that pip said: {LOG}"]))
 
 
-def fill(group: str) -> None:
-    """Bring `.venv` to what `group` needs; does nothing when it is there already."""
-    want = wanted(group)
+def install(group: str, want: "dict[str, str]") -> None:
+    """Install what is not stamped yet, and stamp it."""
     have = stamped()
-    if all(have.get(key) == value for key, value in want.items()):
-        return
-    with (ROOT / "pyproject.toml").open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.stderr.write("omnimind: another command is filling .venv, waiting for it\n")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        have = stamped()
-        if have.get("root") != want["root"]:
-            first = True
-            make_venv()
-            have = {"root": want["root"]}
-        else:
-            first = False
-        if have.get(group) != want[group]:
-            requirements = ROOT / "requirements" / f"{group}.txt"
-            total = count_locked(requirements)
-            line = Line(
-                f"omnimind: installing {total} packages into .venv "
-                + ("(first time only)" if first else "(changed)")
-            )
+    first = have.get("root") != want["root"]
+    if first:
+        make_venv()
+        have = {"root": want["root"]}
+    requirements = ROOT / "requirements" / f"{group}.txt"
+    total = count_locked(requirements)
+    packages = have.get(group) != want[group]
+    what = f"{total} packages" if packages else "the project"
+    line = Line(f"omnimind: installing {what} into .venv ({'first time only' if first else 'changed'})")
+    try:
+        if packages:
             # The lock is complete, so pip need not look for dependencies, and nothing is ever built.
             options = [
                 "--no-deps",
@@ -225,19 +217,40 @@ def fill(group: str) -> None:
                 "--only-binary=:all:",
                 f"--requirement={requirements}",
             ]
-            try:
-                pip(options, line, total)
-            except BootstrapError:
-                line.show("failed", last=True)
-                raise
-            line.done()
+            pip(options, line, total)
             have.update({name: want[name] for name in COVERS[group]})
+            stamp(have)
         if have.get("project") != want["project"]:
-            line = Line("omnimind: installing the project itself into .venv")
-            pip(["--no-deps", "--no-build-isolation", "--editable", "."], line, 1)
-            line.done()
-            have["project"] = want["project"]
-        STAMP.write_text(json.dumps(have, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            pip(["--no-deps", "--no-build-isolation", "--editable", "."], line, 0)
+            stamp({**have, "project": want["project"]})
+    except BootstrapError:
+        line.show("failed", last=True)
+        raise
+    line.done()
+
+
+def stamp(have: "dict[str, str]") -> None:
+    STAMP.write_text(json.dumps(have, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def fill(group: str) -> None:
+    """Bring `.venv` to what `group` needs; does nothing when it is there already."""
+    want = wanted(group)
+    if complete(want):
+        return
+    with (ROOT / "pyproject.toml").open(encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write("omnimind: another command is filling .venv, waiting for it\n")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete(want):
+            install(group, want)
+
+
+def complete(want: "dict[str, str]") -> bool:
+    have = stamped()
+    return all(have.get(key) == value for key, value in want.items())
 
 
 def main(arguments: "list[str]") -> int:

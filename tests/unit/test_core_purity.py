@@ -14,7 +14,7 @@ CORE = Path(next(iter(omnimind.cluster.__path__)))
 MODULES = sorted(CORE.rglob("*.py"))
 
 IMPURE = frozenset(
-    "asyncio concurrent ctypes datetime glob io locale logging multiprocessing os pathlib platform psutil "
+    "asyncio concurrent ctypes glob io locale logging multiprocessing os pathlib platform psutil "
     "queue random ray secrets select selectors shutil signal socket sqlite3 subprocess sys tempfile "
     "threading time uuid weakref".split()
 )
@@ -48,6 +48,8 @@ def impure_calls(tree: ast.AST) -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in IMPURE_CALLS:
                 yield f"line {node.lineno}: calls {name}()"
+            case ast.Call(func=ast.Attribute(attr="now" | "utcnow" | "today" as name)):
+                yield f"line {node.lineno}: asks the clock by {name}()"
             case ast.Call(func=ast.Name(id="Random"), args=[], keywords=[]):
                 yield f"line {node.lineno}: Random() without a seed"
             case _:
@@ -240,7 +242,7 @@ def test_hidden_order_of_a_set_is_allowed(source: str) -> None:
     assert SetIterations(ast.parse(source)).found == []
 
 
-@pytest.mark.parametrize("source", ["Random()", "open('x')", "id(x)", "{hash(x): 1}"])
+@pytest.mark.parametrize("source", ["Random()", "datetime.now(UTC)", "open('x')", "id(x)", "{hash(x): 1}"])
 def test_impure_call_is_found(source: str) -> None:
     assert len(list(impure_calls(ast.parse(source)))) == 1
 
