@@ -20,6 +20,8 @@ SLAB_MAX = 65_536
 """Most tasks in one submission: the index has four hexadecimal digits."""
 
 _COUNTER_BITS = 40
+_DIGITS = 32
+_HEX = frozenset("0123456789abcdef")
 
 
 def new_slab() -> str:
@@ -61,3 +63,11 @@ def derived_task_id(now: float, epoch: int, counter: int) -> str:
     ms = int(now * 1000) & 0xFFFFFFFFFFFF
     low = 0x800000000000 | (epoch & 0x3FFF) << 32 | (counter & 0xFFFFFFFF)
     return f"tsk_{ms:012x}{0x7000 | (epoch >> 14) & 0xFFF:04x}{low:012x}0000"
+
+
+def submitted_at(task: str) -> float | None:
+    """Return when a task's id was made, in Unix seconds by its client's clock; None when it is no task id."""
+    digits = task[4:]
+    if not task.startswith("tsk_") or len(digits) != _DIGITS or not set(digits) <= _HEX:
+        return None
+    return int(digits[:12], 16) / 1000

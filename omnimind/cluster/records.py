@@ -203,6 +203,19 @@ def state_row(task: DistributedTask) -> TaskRow:
     )  # fmt: skip
 
 
+def _decode(options: bytes) -> _Shared:
+    if len(_decoded) >= _DECODED_MAX:
+        _decoded.clear()
+    common = _decoded[options] = _shared_decoder.decode(options)
+    return common
+
+
+def references(options: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return what a row's `options` refer to: its handler's digest, and the ids that it comes after."""
+    common = _decoded.get(options) or _decode(options)
+    return common.options.handler, common.after
+
+
 def task_from_row(row: TaskRow) -> DistributedTask:
     """Make the task again from its row."""
     (
@@ -210,11 +223,7 @@ def task_from_row(row: TaskRow) -> DistributedTask:
         deadline, created_at, origin, checkpoint, status, line, rank, not_before, retry_count, deaths,
         fence, node, result, result_encoding, error, cause, started_at, completed_at, solo,
     ) = row  # fmt: skip
-    common = _decoded.get(shared)
-    if common is None:
-        if len(_decoded) >= _DECODED_MAX:
-            _decoded.clear()
-        common = _decoded[shared] = _shared_decoder.decode(shared)
+    common = _decoded.get(shared) or _decode(shared)
     return DistributedTask(
         task_id, task_type, payload, priority, queue, frozenset(common.needs), common.max_retries,
         common.timeout, deadline, not_before, key, common.after, common.at_most_once, common.options,
