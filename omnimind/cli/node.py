@@ -1,0 +1,151 @@
+"""`omnimind node`: list, show, cordon, drain, uncordon."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from omnimind.cli import complete, nodes, resolve
+from omnimind.cli.options import Change, Effect, read, write
+from omnimind.cli.output import View, next_steps
+from omnimind.cli.session import Session, actor
+from omnimind.cli.table import Column
+from omnimind.cli.times import Duration, span
+from omnimind.errors import WaitTimeout
+
+DRAIN_DEADLINE = 600.0
+
+CONTROLLED = (
+    Column("NODE", "node_id"),
+    Column("STATUS", "status", kind="status"),
+    Column("ATTEMPTS", "attempts", kind="number"),
+)
+
+
+@click.group()
+def node() -> None:
+    """List, show, cordon and drain nodes."""
+
+
+@node.command("list")
+@read(watch=True)
+def list_nodes(session: Session) -> View:
+    """List the nodes, with their slots and their last heartbeat."""
+    found = nodes.listed(session.call("nodes"))
+    return View(data=found, columns=nodes.COLUMNS, key="node_id", empty="no node has joined yet")
+
+
+@node.command()
+@click.argument("node_id", metavar="NODE", shell_complete=complete.nodes)
+@read(watch=True)
+def show(session: Session, node_id: str) -> View:
+    """Show one node: its state, its processes, the attempts that run on it."""
+    from omnimind.client.protocol import NameRequest  # noqa: PLC0415
+
+    found = session.call("node", NameRequest(name=resolve.node_of(session, node_id)["node_id"]))
+    return View(data=found, text=nodes.page(found, time.time()), key="node_id")
+
+
+@node.command()
+@click.argument("node_id", metavar="NODE", shell_complete=complete.nodes)
+@write(reason=True)
+def cordon(session: Session, node_id: str, reason: str) -> Change:
+    """Give a node no new work; what runs there goes on."""
+    return _control(session, node_id, "cordon", "cordoned", reason)
+
+
+@node.command()
+@click.argument("node_id", metavar="NODE", shell_complete=complete.nodes)
+@write(reason=True)
+def uncordon(session: Session, node_id: str, reason: str) -> Change:
+    """Give a node work again; ends a drain too."""
+    return _control(session, node_id, "uncordon", "active", reason)
+
+
+@node.command()
+@click.argument("node_id", metavar="NODE", shell_complete=complete.nodes)
+@click.option(
+    "--deadline", type=Duration(), default=DRAIN_DEADLINE,
+    help=f"What still runs then is requeued elsewhere.  [default: {span(DRAIN_DEADLINE)}]",
+)  # fmt: skip
+@click.option("--wait", is_flag=True, help="Return when nothing runs there any more.")
+@write(reason=True)
+def drain(session: Session, node_id: str, deadline: float, wait: bool, reason: str) -> Change:
+    """Give a node no new work, and move what runs there elsewhere when the deadline is over.
+
+    No work is lost: attempts that end in time count, the others run again on another node.
+    """
+    change = _control(session, node_id, "drain", "draining", reason, deadline)
+    if not wait:
+        return change
+
+    def apply() -> View:
+        change.apply()
+        return _drained(session, resolve.node_of(session, node_id)["node_id"], deadline)
+
+    return Change(change.plan, apply)
+
+
+def _control(
+    session: Session, text: str, verb: str, then: str, reason: str, deadline: float | None = None
+) -> Change:
+    from omnimind.client.protocol import NodeRequest  # noqa: PLC0415
+
+    found = resolve.node_of(session, text)
+
+    def request(*, plan: bool) -> dict[str, Any]:
+        answer: dict[str, Any] = session.call(
+            "node_control",
+            NodeRequest(
+                node_id=found["node_id"],
+                verb=verb,
+                deadline=deadline,
+                plan=plan,
+                actor=actor(),
+                reason=reason,
+            ),
+        )
+        return answer
+
+    def plan() -> list[Effect]:
+        answer = request(plan=True)
+        now = found["status"]
+        same = now == then or (verb == "uncordon" and now not in {"cordoned", "draining"})
+        note = "" if same or verb == "uncordon" else _note(answer, deadline)
+        return [Effect(found["node_id"], verb, now, now if same else then, note)]
+
+    def apply() -> View:
+        answer = request(plan=False)
+        row = {"node_id": found["node_id"], "status": answer["status"], "attempts": count(answer["attempts"])}
+        steps = {
+            "drain": [f"omnimind node show {row['node_id']} --watch"],
+            "cordon": [f"omnimind node uncordon {row['node_id']}"],
+        }
+        return View(data=[row], columns=CONTROLLED, key="node_id", notes=next_steps(*steps.get(verb, [])))
+
+    return Change(plan, apply)
+
+
+def count(attempts: Any) -> int:
+    """Return how many attempts an answer speaks of."""
+    return attempts if isinstance(attempts, int) else len(attempts)
+
+
+def _note(answer: dict[str, Any], deadline: float | None) -> str:
+    attempts = answer["attempts"]
+    price = f"{attempts} running" if isinstance(attempts, int) else nodes.price(attempts, time.time())
+    return price if deadline is None else f"{price}; what runs after {span(deadline)} is requeued elsewhere"
+
+
+def _drained(session: Session, node_id: str, deadline: float) -> View:
+    """Wait until nothing runs on a node. Raises WaitTimeout a minute after its deadline."""
+    give_up = time.monotonic() + deadline + 60
+    while True:
+        found = resolve.node_of(session, node_id)
+        if not found["current_tasks"]:
+            return View(data=[{**found, "attempts": 0}], columns=CONTROLLED, key="node_id")
+        if time.monotonic() > give_up:
+            raise WaitTimeout(f"{found['current_tasks']} slots of {node_id} are still taken", node_id=node_id)
+        time.sleep(0.5)

@@ -1,0 +1,71 @@
+"""What the commands about nodes share: how a node looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omnimind.cli.table import Column, Styled, sheet, status, table
+from omnimind.cli.times import local, relative, span
+
+
+def listed(nodes: Any) -> list[dict[str, Any]]:
+    """Return nodes as a list, whether they came as one or by their ids."""
+    return list(nodes.values()) if isinstance(nodes, Mapping) else list(nodes)
+
+
+def slots(node: Mapping[str, Any]) -> str:
+    """Return slots taken of those that there are."""
+    return f"{node['current_tasks']}/{node['max_concurrent_tasks']}"
+
+
+COLUMNS = (
+    Column("NODE", "node_id", elastic=True),
+    Column("HOST", "hostname", elastic=True),
+    Column("STATUS", "status", kind="status"),
+    Column("SLOTS", slots, kind="number"),
+    Column("DONE", "total_tasks_completed", kind="number"),
+    Column("CPUS", "cpu_cores", kind="number"),
+    Column("MEMORY", lambda n: f"{n['memory_gb']:.1f} GiB", kind="number"),
+    Column("HEARTBEAT", "last_heartbeat", kind="time"),
+    Column("CAPABILITIES", "capabilities", elastic=True),
+)
+ATTEMPTS = (
+    Column("TASK", "task_id"),
+    Column("TYPE", "task_type"),
+    Column("STARTED", "started_at", kind="time"),
+)
+
+
+def page(node: Mapping[str, Any], now: float) -> str:
+    """Return one node for people."""
+    drain = node.get("drain_deadline")
+    lines = [
+        ("node", node["node_id"]),
+        ("host", f"{node['hostname']} ({node['ip_address'] or 'no address'})"),
+        ("status", status(node["status"])),
+        ("drains until", local(drain, now) if drain else None),
+        ("slots", f"{slots(node)} taken"),
+        ("machine", f"{node['cpu_cores']} CPUs, {node['memory_gb']:.1f} GiB"),
+        ("capabilities", node["capabilities"] or None),
+        ("tasks done", node["total_tasks_completed"]),
+        ("heartbeat", relative(node["last_heartbeat"], now) if node["last_heartbeat"] else "none yet"),
+        ("life", node.get("incarnation") or None),
+        ("processes", _pids(node.get("pids") or {})),
+    ]
+    attempts = node.get("attempts") or []
+    return sheet(lines) + (f"\n\n{table(attempts, ATTEMPTS, None)}" if attempts else "")
+
+
+def _pids(pids: Mapping[str, int]) -> Styled | None:
+    return Styled("\n".join(f"{pid} {name}" for name, pid in pids.items())) if pids else None
+
+
+def price(attempts: Iterable[Mapping[str, Any]], now: float) -> str:
+    """Return what stopping a node's attempts would cost, in units of work."""
+    starts = [a["started_at"] for a in attempts if a.get("started_at")]
+    running = len(list(attempts))
+    if not running:
+        return "nothing runs on it"
+    spent = sum(max(0.0, now - start) for start in starts)
+    return f"{running} running, {span(spent)} of work" if starts else f"{running} running"

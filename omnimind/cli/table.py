@@ -1,0 +1,192 @@
+"""Tables and sheets for people: aligned, coloured where colour is wanted, cut to the terminal's width."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from omnimind.cli.times import relative
+
+CELL_MAX = 200
+"""Characters of one cell where no terminal sets a width; `-o json` has the whole."""
+
+_LEAST = 12
+_GAP = 2
+
+STYLES: dict[str, dict[str, Any]] = {
+    "completed": {"fg": "green"},
+    "active": {"fg": "green"},
+    "ok": {"fg": "green"},
+    "running": {"fg": "cyan"},
+    "busy": {"fg": "cyan"},
+    "pending": {"fg": "blue"},
+    "failed": {"fg": "red"},
+    "dead": {"fg": "red", "bold": True},
+    "error": {"fg": "red", "bold": True},
+    "offline": {"fg": "red"},
+    "expired": {"fg": "magenta"},
+    "cancelled": {"fg": "yellow"},
+    "cordoned": {"fg": "yellow"},
+    "draining": {"fg": "yellow"},
+    "degraded": {"fg": "yellow"},
+    "suspect": {"fg": "yellow"},
+    "paused": {"fg": "yellow"},
+    "warning": {"fg": "yellow"},
+}
+"""How a status word looks. The word itself always stands there: colour is never the only sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its title, and the key (dotted) or function that gives a row's value.
+
+    kind: ``text``, ``status`` (coloured by `STYLES`), ``time`` (relative), ``number`` (right-aligned).
+    elastic: gives way first when the terminal is narrow.
+    """
+
+    title: str
+    value: str | Callable[[Mapping[str, Any]], Any]
+    kind: str = "text"
+    elastic: bool = False
+
+    def of(self, row: Mapping[str, Any]) -> Any:
+        """Return a row's value."""
+        return pick(row, self.value) if isinstance(self.value, str) else self.value(row)
+
+
+def pick(row: Any, path: str) -> Any:
+    """Return the value at a dotted path, or None."""
+    if isinstance(row, Mapping) and path in row:
+        return row[path]
+    for part in path.split("."):
+        if not isinstance(row, Mapping):
+            return None
+        row = row.get(part)
+    return row
+
+
+def clean(text: str) -> str:
+    """Return a text that cannot move the cursor, change colours or reorder what stands beside it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() and unicodedata.category(c) != "Cf" else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def width_of(text: str) -> int:
+    """Return the columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text of at most `width` columns, ending in ``…`` when something was left off."""
+    if width_of(text) <= width:
+        return text
+    kept, taken = [], 1
+    for c in text:
+        taken += width_of(c)
+        if taken > width:
+            break
+        kept.append(c)
+    return "".join(kept) + "…"
+
+
+def show(value: Any, kind: str = "text") -> str:
+    """Return a value as a cell's text."""
+    if value is None or value in ("", []):
+        return "-"
+    if kind == "time":
+        return relative(float(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return clean(", ".join(show(v) for v in value))
+    if isinstance(value, Mapping):
+        return clean(", ".join(f"{k}={show(v)}" for k, v in value.items()))
+    return clean(str(value))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], width: int | None = None) -> str:
+    """Return the rows as a table with a header; `width` None leaves cells up to `CELL_MAX` whole."""
+    cells = [[cut(show(c.of(row), c.kind), CELL_MAX) for c in columns] for row in rows]
+    widths = [max([width_of(c.title), *(width_of(line[i]) for line in cells)]) for i, c in enumerate(columns)]
+    if width is not None:
+        _fit(widths, columns, width)
+    lines = [_line([c.title for c in columns], widths, columns, {"bold": True})]
+    lines += [_line(line, widths, columns, None) for line in cells]
+    return "\n".join(lines)
+
+
+def _fit(widths: list[int], columns: Sequence[Column], width: int) -> None:
+    over = sum(widths) + _GAP * (len(widths) - 1) - width
+    elastic = [i for i, c in enumerate(columns) if c.elastic]
+    while over > 0 and elastic:
+        widest = max(elastic, key=lambda i: widths[i])
+        least = max(_LEAST, width_of(columns[widest].title))
+        if widths[widest] <= least:
+            return
+        step = min(over, widths[widest] - least, max(1, over // len(elastic)))
+        widths[widest] -= step
+        over -= step
+
+
+def _line(
+    cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], style: dict[str, Any] | None
+) -> str:
+    parts = []
+    for text, width, column in zip(cells, widths, columns, strict=True):
+        short = cut(text, width)
+        pad = " " * (width - width_of(short))
+        look = style
+        if style is None and column.kind == "status":
+            look = STYLES.get(short.split(" ", 1)[0])
+        painted = click.style(short, **look) if look else short
+        parts.append(pad + painted if column.kind == "number" else painted + pad)
+    return (" " * _GAP).join(parts).rstrip()
+
+
+def sheet(pairs: Sequence[tuple[str, Any]]) -> str:
+    """Return labelled values, one a line; pairs whose value is None are left out, styled text is kept."""
+    shown = [(label, value) for label, value in pairs if value is not None]
+    width = max((len(label) for label, _ in shown), default=0)
+    indent = "\n" + " " * (width + _GAP)
+    return "\n".join(
+        f"{click.style(label.ljust(width), bold=True)}{' ' * _GAP}{_value(value).replace(chr(10), indent)}"
+        for label, value in shown
+    )
+
+
+def _value(value: Any) -> str:
+    return value.text if isinstance(value, Styled) else show(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """A text that may hold colours and line breaks of our own making."""
+
+    text: str
+
+
+def status(word: str) -> Styled:
+    """Return a status word in its colour."""
+    look = STYLES.get(word)
+    return Styled(click.style(clean(word), **look) if look else clean(word))
+
+
+def block(text: str) -> Styled:
+    """Return a text of several lines, each of them cleaned."""
+    return Styled("\n".join(clean(line) for line in text.splitlines()))
