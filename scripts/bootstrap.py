@@ -154,37 +154,36 @@ def installed() -> int:
     return sum(1 for _ in VENV.glob("lib/python3*/site-packages/*.dist-info"))
 
 
+def progress(said: "list[str]", total: int, new: int) -> str:
+    """Read from pip's output how far it is; `new` packages have appeared in `.venv` since it began."""
+    if not total:
+        return "the project itself"
+    ready = sum(text.startswith("Requirement already satisfied") for text in said)
+    if any(text.startswith("Installing collected packages") for text in said):
+        return f"installed {min(total, ready + max(0, new))}/{total}"
+    fetched = ready + sum(text.startswith("Collecting ") for text in said)
+    return f"downloaded {min(total, fetched)}/{total}"
+
+
 def pip(arguments: "list[str]", line: Line, total: int) -> None:
     """Run pip and show how far it is (of `total` packages; 0 means the project itself)."""
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
-    process = subprocess.Popen(
+    said = []  # type: list[str]
+    before = installed()
+    with subprocess.Popen(
         [*command, "--progress-bar=off", *arguments],
         cwd=str(ROOT),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    said = []  # type: list[str]
-
-    def listen() -> None:
-        assert process.stdout is not None
-        said.extend(process.stdout)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    before = installed()
-    while listener.is_alive():
-        listener.join(0.2)
-        ready = sum(text.startswith("Requirement already satisfied") for text in said)
-        fetched = ready + sum(text.startswith("Collecting ") for text in said)
-        if not total:
-            line.show("the project itself")
-        elif any(text.startswith("Installing collected packages") for text in said):
-            line.show(f"installed {min(total, ready + max(0, installed() - before))}/{total}")
-        else:
-            line.show(f"downloaded {min(total, fetched)}/{total}")
-    if process.wait():
+    ) as process:
+        listener = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)
+        listener.start()
+        while listener.is_alive():
+            listener.join(0.2)
+            line.show(progress(said, total, installed() - before))
+    if process.returncode:
         text = "".join(said)
         with contextlib.suppress(OSError):  # the disk may be full
             LOG.write_text(text, encoding="utf-8")
