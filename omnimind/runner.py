@@ -1,0 +1,489 @@
+"""Runs one batch of handlers in a worker process, beside the user's code. Imports only omnimind.
+
+Each item has an outcome of its own. A *pulse* (a thread of the worker) speaks to the node four times a
+second while a batch takes longer than a quarter of a second: outcomes so far, the item that runs, progress
+and log lines; the answer names items that should end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+
+from omnimind import encoding
+from omnimind.cluster.events import Outcome
+from omnimind.cluster.sends import Batch, BatchItem
+from omnimind.context import Cancelled, TaskContext, active
+from omnimind.errors import OmniMindError, ResultTooLarge
+from omnimind.registry import HandlerSpec, Task
+
+PULSE = 0.25
+RESULT_MAX = 1 << 20
+_TRACEBACK_MAX = 16_384
+_MESSAGE_MAX = 4_096
+
+
+class Pulse(msgspec.Struct, array_like=True):
+    """What a worker tells its node about a batch."""
+
+    fence: int
+    current: int | None
+    since: float | None
+    outcomes: list[Outcome]
+    progress: dict[int, dict[str, Any]]
+    logs: list[tuple[int, float, str, str]]
+
+
+class Wire(Protocol):
+    """How a worker reaches its node. Calls block until answered."""
+
+    def pulse(self, data: bytes) -> bytes:
+        """Send a `Pulse`; the answer is {index: cause} of items to end, null when nobody wants the batch."""
+
+    def blob(self, digest: str) -> bytes:
+        """Return stored bytes."""
+
+    def checkpoint(self, task_id: str, fence: int, data: bytes) -> None:
+        """Store a checkpoint durably."""
+
+
+class _Overtime(BaseException):
+    """Raised in a handler that ran over its timeout; a BaseException: `except Exception` lets it by."""
+
+
+class BatchRun:
+    """The state of one batch while it runs; the line that contexts speak through."""
+
+    def __init__(self, batch: Batch, wire: Wire) -> None:
+        self.batch = batch
+        self.outcomes: list[Outcome] = []
+        self.confirmed = 0
+        self.began = time.monotonic()
+        self.current: int | None = None
+        self.since: float | None = None
+        self.stops: dict[int, str] = {}
+        self.unwanted = False
+        self.on_stop: Callable[[int], None] | None = None
+        self._progress: dict[int, dict[str, Any]] = {}
+        self._logs: list[tuple[int, float, str, str]] = []
+        self._wire = wire
+        self._speaking = threading.Lock()
+
+    def stop_cause(self, index: int) -> str | None:
+        """Return why an item should end."""
+        return "nobody wants it any more" if self.unwanted else self.stops.get(index)
+
+    def progress(self, index: int, value: dict[str, Any]) -> None:
+        """Note progress; the latest is sent with the next pulse."""
+        self._progress[index] = value
+
+    def log(self, index: int, at: float, level: str, text: str) -> None:
+        """Note a line for the next pulse."""
+        self._logs.append((index, at, level, text))
+
+    def checkpoint(self, index: int, data: bytes) -> None:
+        """Store a checkpoint now."""
+        self._wire.checkpoint(self.batch.items[index].task_id, self.batch.fence + index, data)
+
+    def speak(self) -> None:
+        """Send a pulse and take in its answer."""
+        with self._speaking:
+            done = len(self.outcomes)
+            progress, self._progress = self._progress, {}
+            logs, self._logs = self._logs, []
+            pulse = Pulse(
+                self.batch.fence,
+                self.current,
+                self.since,
+                self.outcomes[self.confirmed : done],
+                progress,
+                logs,
+            )
+            answer = msgspec.msgpack.decode(self._wire.pulse(msgspec.msgpack.encode(pulse)), strict=False)
+            self.confirmed = done
+            if answer is None:
+                self.unwanted = True
+                fresh = list(range(len(self.batch.items)))
+            else:
+                stops = {int(k): v for k, v in answer.items()}
+                fresh = [i for i in stops if i not in self.stops]
+                self.stops.update(stops)
+            if self.on_stop is not None:
+                for index in fresh:
+                    self.on_stop(index)
+
+    def finish(self) -> list[Outcome]:
+        """Return the outcomes that no pulse has delivered, after the last lines have been sent."""
+        if self._logs or self._progress:
+            self.speak()
+        with self._speaking:
+            return self.outcomes[self.confirmed :]
+
+
+class _Pulses(threading.Thread):
+    """Speaks for the batch that runs, when it takes long."""
+
+    def __init__(self) -> None:
+        super().__init__(name="omnimind-pulse", daemon=True)
+        self._run: BatchRun | None = None
+        self._wake = threading.Event()
+
+    def watch(self, run: BatchRun) -> None:
+        self._run = run
+        if not self.is_alive():
+            self.start()
+        self._wake.set()
+
+    def leave(self) -> None:
+        self._run = None
+
+    def run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            idle = 0
+            while idle < 20:  # noqa: PLR2004 (then sleep until the next batch)
+                time.sleep(PULSE / 5)
+                run = self._run
+                if run is None:
+                    idle += 1
+                    continue
+                idle = 0
+                if time.monotonic() - run.began >= 0.75 * PULSE:
+                    run.began = time.monotonic()
+                    try:
+                        run.speak()
+                    except Exception:
+                        logging.getLogger(__name__).debug("a pulse was not heard", exc_info=True)
+
+
+_pulses = _Pulses()
+_functions: dict[str, Callable[..., Any]] = {}
+_FUNCTIONS_MAX = 1_000
+
+
+class _Logs(logging.Handler):
+    """Keeps what handlers log by the standard library with their task."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        context = active.get()
+        if context is not None:
+            try:
+                context.log(self.format(record), record.levelname.lower())
+            except Exception:  # noqa: BLE001 (as every logging handler: never into the caller)
+                self.handleError(record)
+
+
+_logs: _Logs | None = None
+
+
+def _keep_logs() -> None:
+    global _logs  # noqa: PLW0603 (one handler for the process)
+    if _logs is None:
+        _logs = _Logs(logging.INFO)
+        root = logging.getLogger()
+        root.addHandler(_logs)
+        if root.level > logging.INFO:
+            root.setLevel(logging.INFO)
+
+
+def resolve(spec: HandlerSpec, digest: str, wire: Wire) -> Callable[..., Any]:
+    """Return the handler's function; raises OmniMindError that says why it cannot be had here."""
+    function = _functions.get(digest)
+    if function is not None:
+        return function
+    try:
+        if spec.by == "value":
+            import cloudpickle  # noqa: PLC0415 (only for functions by value)
+
+            loaded = cloudpickle.loads(wire.blob(spec.blob or ""))
+        else:
+            loaded = importlib.import_module(spec.module)
+            for part in spec.qualname.split("."):
+                loaded = getattr(loaded, part)
+    except Exception as error:
+        where = f"{spec.module}.{spec.qualname}" if spec.by == "name" else "its stored function"
+        msg = (
+            f"the handler of {spec.task_type} cannot be loaded from {where}: {type(error).__name__}: {error}"
+        )
+        hint = (
+            "install its module on the nodes, or connect with working_dir= so that your folder travels along"
+        )
+        raise OmniMindError(msg, hint=hint) from error
+    function = loaded.fn if isinstance(loaded, Task) else loaded
+    if not callable(function):
+        msg = f"{spec.module}.{spec.qualname} is no function"
+        raise OmniMindError(msg)
+    if len(_functions) >= _FUNCTIONS_MAX:
+        _functions.clear()
+    _functions[digest] = function
+    return function
+
+
+def run_batch(batch: Batch, spec: HandlerSpec, wire: Wire) -> list[Outcome]:
+    """Run a batch's items and return the outcomes that were not delivered on the way."""
+    run = BatchRun(batch, wire)
+    _keep_logs()
+    _pulses.watch(run)
+    try:
+        try:
+            function = resolve(spec, batch.options.handler, wire)
+            wants_context = _context_parameter(function)
+        except Exception as error:  # noqa: BLE001 (every item ends with the reason)
+            failure = describe(error)
+            run.outcomes = [Outcome(i, "invalid", error=failure) for i in range(len(batch.items))]
+            return run.finish()
+        if batch.options.kind == "async" or inspect.isasyncgenfunction(function):
+            _run_async(run, function, wants_context)
+        else:
+            for index, item in enumerate(batch.items):
+                run.current, run.since = index, time.time()
+                run.outcomes.append(_run_sync(run, function, index, item, wants_context))
+            run.current = run.since = None
+        return run.finish()
+    finally:
+        _pulses.leave()
+
+
+def _context_parameter(function: Callable[..., Any]) -> str | None:
+    for name, parameter in inspect.signature(function).parameters.items():
+        note = parameter.annotation
+        if note is TaskContext or (isinstance(note, str) and note.rpartition(".")[2] == "TaskContext"):
+            return name
+    return None
+
+
+def _context(run: BatchRun, index: int, item: BatchItem) -> TaskContext:
+    return TaskContext(
+        run,
+        index,
+        task_id=item.task_id,
+        task_type=run.batch.task_type,
+        attempt=item.attempt,
+        deadline=item.deadline,
+        checkpoint=item.checkpoint,
+    )
+
+
+def _arguments(
+    item: BatchItem, context: TaskContext, wants_context: str | None
+) -> tuple[list[Any], dict[str, Any]]:
+    args, kwargs = encoding.call_arguments(encoding.decode(item.payload, item.encoding))
+    if wants_context is not None:
+        kwargs[wants_context] = context
+    return args, kwargs
+
+
+def _run_sync(
+    run: BatchRun, function: Callable[..., Any], index: int, item: BatchItem, wants_context: str | None
+) -> Outcome:
+    cause = run.stop_cause(index)
+    if cause is not None:
+        return Outcome(index, "cancelled", error={"type": "Cancelled", "message": cause})
+    began = time.perf_counter()
+    context = _context(run, index, item)
+    token = active.set(context)
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    try:
+        args, kwargs = _arguments(item, context, wants_context)
+        if item.timeout is None:
+            value = function(*args, **kwargs)
+            if run.batch.options.kind == "generator":
+                value = _drain(run, context, index, value)
+        else:
+            with _alarm(item.timeout):
+                value = function(*args, **kwargs)
+                if run.batch.options.kind == "generator":
+                    value = _drain(run, context, index, value)
+        return _success(index, value, time.perf_counter() - began)
+    except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its outcome)
+        misfit = _unbound(function, args, kwargs) if isinstance(error, TypeError) else None
+        return _failure(run, index, item, error, time.perf_counter() - began, misfit)
+    finally:
+        active.reset(token)
+
+
+def _drain(run: BatchRun, context: TaskContext, index: int, generator: Any) -> Any:
+    """Run a generator handler: what it yields is progress, what it returns is the result."""
+    while True:
+        try:
+            step = next(generator)
+        except StopIteration as end:
+            return end.value
+        _progress(context, step)
+        if run.stop_cause(index) is not None:
+            generator.close()
+            context.check()
+
+
+def _progress(context: TaskContext, step: Any) -> None:
+    match step:
+        case (int() | float() as done, int() | float() as total):
+            context.progress(done, total)
+        case bool() | None:
+            pass
+        case int() | float():
+            context.progress(step)
+        case str():
+            context.progress(0.0, None, step)
+        case dict():
+            context.progress(step.get("done", 0.0), step.get("total"), str(step.get("message", "")))
+        case _:
+            context.progress(0.0, None, repr(step))
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise `_Overtime` in the handler after `seconds`; only the main thread can be interrupted so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_signal: int, _frame: Any) -> None:
+        raise _Overtime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _success(index: int, value: Any, seconds: float) -> Outcome:
+    """Return the outcome of a handler that returned: ``ok``, or ``invalid`` when its value cannot travel.
+
+    The same handler would return the same again, so that is not worth a retry.
+    """
+    try:
+        data, kind = encoding.encode(value, "result")
+        if len(data) > RESULT_MAX:
+            msg = f"the handler returned {len(data):,} bytes; the limit is {RESULT_MAX:,}"
+            raise ResultTooLarge(msg)
+    except OmniMindError as error:
+        return Outcome(index, "invalid", error=describe(error), seconds=seconds)
+    return Outcome(index, "ok", data, kind, None, seconds)
+
+
+def _unbound(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> str | None:
+    """Return why a payload does not fit a handler's parameters, None when it does."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def _failure(
+    run: BatchRun,
+    index: int,
+    item: BatchItem,
+    error: BaseException,
+    seconds: float,
+    misfit: str | None,
+) -> Outcome:
+    match error:
+        case _Overtime() | TimeoutError() if isinstance(error, _Overtime) or (
+            item.timeout is not None and seconds >= item.timeout
+        ):
+            message = f"the handler ran over its timeout of {item.timeout} s"
+            return Outcome(index, "timeout", None, "json", {"type": "Timeout", "message": message}, seconds)
+        case Cancelled() | asyncio.CancelledError() if run.stop_cause(index) is not None:
+            cause = run.stop_cause(index)
+            return Outcome(index, "cancelled", error={"type": "Cancelled", "message": cause}, seconds=seconds)
+        case TypeError() if misfit is not None:
+            message = f"the payload does not fit the handler: {misfit}"
+            found = describe(error) | {"type": "PayloadMismatch", "message": message}
+            return Outcome(index, "invalid", error=found, seconds=seconds)
+        case _:
+            return Outcome(index, "error", error=describe(error), seconds=seconds)
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return an exception as JSON values: type, bases (qualified names), message, traceback (16 KiB)."""
+    kind = type(error)
+    lines = traceback.format_exception(kind, error, error.__traceback__)
+    text = "".join(lines)
+    if len(text) > _TRACEBACK_MAX:
+        text = text[: _TRACEBACK_MAX // 2] + "\n…\n" + text[-_TRACEBACK_MAX // 2 :]
+    try:
+        message = str(error)[:_MESSAGE_MAX]
+    except Exception:  # noqa: BLE001 (a user's __str__)
+        message = "(its message cannot be shown)"
+    found: dict[str, Any] = {
+        "type": kind.__qualname__,
+        "bases": [
+            f"{c.__module__}.{c.__qualname__}" for c in kind.__mro__ if c not in {object, BaseException}
+        ],
+        "message": message,
+        "traceback": text,
+    }
+    if isinstance(error, OmniMindError):
+        found |= {"code": error.code, "hint": error.hint, "message": error.message}
+    return found
+
+
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def _run_async(run: BatchRun, function: Callable[..., Any], wants_context: str | None) -> None:
+    """Run all items of a batch at the same time on one event loop."""
+    global _loop  # noqa: PLW0603 (handlers keep connections from batch to batch, so the loop stays)
+    if _loop is None or _loop.is_closed():
+        _loop = asyncio.new_event_loop()
+    loop = _loop
+
+    async def one(index: int, item: BatchItem) -> None:
+        began = time.perf_counter()
+        cause = run.stop_cause(index)
+        if cause is not None:
+            run.outcomes.append(Outcome(index, "cancelled", error={"type": "Cancelled", "message": cause}))
+            return
+        context = _context(run, index, item)
+        active.set(context)
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        try:
+            args, kwargs = _arguments(item, context, wants_context)
+            async with asyncio.timeout(item.timeout):
+                if inspect.isasyncgenfunction(function):
+                    value = None
+                    async for step in function(*args, **kwargs):
+                        _progress(context, step)
+                        value = step
+                        context.check()
+                else:
+                    value = await function(*args, **kwargs)
+            outcome = _success(index, value, time.perf_counter() - began)
+        except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its outcome)
+            misfit = _unbound(function, args, kwargs) if isinstance(error, TypeError) else None
+            outcome = _failure(run, index, item, error, time.perf_counter() - began, misfit)
+        run.outcomes.append(outcome)
+
+    async def everything() -> None:
+        tasks = {index: asyncio.ensure_future(one(index, item)) for index, item in enumerate(run.batch.items)}
+
+        def stop(index: int) -> None:
+            task = tasks.get(index)
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+
+        run.on_stop = stop
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+    run.current, run.since = (0, time.time()) if len(run.batch.items) == 1 else (None, None)
+    loop.run_until_complete(everything())
+    run.current = run.since = None
