@@ -153,8 +153,7 @@ def _measure(suites: list[Suite], settings: Settings, path: Path, console: Conso
     merged = report.merge(report.read(path), new, [suite.name for suite in SUITES])
     report.write(merged, path)
     show.print_report(merged, console)
-    for suffix in (".svg", ".png"):
-        show.plot(merged, path.with_suffix(suffix))
+    show.plot(merged, path.with_suffix(".svg"))
     for failure in failures:
         click.echo(f"\nNot measured: {failure}", err=True)
     return not failures

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from benchmarks.workloads import WORKLOADS
 
 _TITLES: Mapping[str, str] = {entry.name: entry.title for entry in PEERS}
 _LATENCIES = ("p50", "p99")
+_WIDE = 40.0
+"""From this ratio of the largest to the smallest on, a panel is drawn to a logarithmic scale."""
 
 
 def number(value: float, unit: str = "") -> str:
@@ -110,10 +114,7 @@ def markdown(report: Report) -> str:
 
 
 def plot(report: Report, path: Path) -> None:
-    """Draw throughput by workload and latency, of all peers; the suffix of `path` chooses the format.
-
-    Draws nothing when no peers were measured.
-    """
+    """Draw throughput by workload and latency, of all peers, as SVG; nothing when no peers were measured."""
     names = _peers(report)
     if not names:
         return
@@ -123,9 +124,9 @@ def plot(report: Report, path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     values = _values(report)
-    mpl.rcParams["svg.hashsalt"] = "omnimind"
-    panels = [(f"throughput.{w.name}", f"{w.title} (tasks/s, log scale)") for w in WORKLOADS]
-    panels += [(f"latency.{label}", f"one task alone, {label} (ms, log scale)") for label in _LATENCIES]
+    mpl.rcParams.update({"svg.hashsalt": "omnimind", "svg.fonttype": "none"})
+    panels = [(f"throughput.{w.name}", f"{w.title}, tasks/s") for w in WORKLOADS]
+    panels += [(f"latency.{label}", f"one task alone, {label}, ms") for label in _LATENCIES]
     figure, axes = plt.subplots(3, 2, figsize=(12, 10), layout="constrained")
     for axis, (kind, title) in zip(axes.flat, panels, strict=True):
         shown = [name for name in reversed(names) if f"peers.{kind}.{name}" in values]
@@ -133,13 +134,14 @@ def plot(report: Report, path: Path) -> None:
         colours = ["#c2410c" if name == OURS else "#64748b" for name in shown]
         bars = axis.barh([_TITLES[name] for name in shown], widths, color=colours)
         axis.bar_label(bars, [number(width) for width in widths], padding=3)
-        axis.set_xscale("log")
-        axis.set_xmargin(0.15)
-        axis.set_title(title, loc="left")
+        if max(widths) > _WIDE * min(widths):
+            axis.set_xscale("log")
+            axis.set_xlim(10 ** math.floor(math.log10(min(widths)) - 0.5), 5 * max(widths))
+            axis.set_title(f"{title} (log scale)", loc="left")
+        else:
+            axis.set_xlim(0, 1.2 * max(widths))
+            axis.set_title(title, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
-    machine = report.machine
-    figure.suptitle(
-        f"{machine['cpu']}, {machine['cores']} cores, {report.when[:10]}, commit {report.commit[:12]}"
-    )
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    figure.suptitle(textwrap.fill(origin(report), 130), fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -90,7 +90,7 @@ PEERS: tuple[Entry, ...] = (
     Entry(name="raw_ray", title="raw Ray tasks", place="benchmarks.peers.raw_ray:RawRay"),
     Entry(
         name="raw_ray_batches",
-        title="raw Ray in hand-made batches",
+        title="raw Ray, batched by hand",
         place="benchmarks.peers.raw_ray:RawRayBatches",
     ),
     Entry(
@@ -112,7 +112,7 @@ PEERS: tuple[Entry, ...] = (
     ),
     Entry(
         name="procrastinate",
-        title="procrastinate, PostgreSQL",
+        title="procrastinate (PostgreSQL)",
         place="benchmarks.peers.procrastinate:Procrastinate",
         modules=("procrastinate", "psycopg", "psycopg_pool"),
         programs=_POSTGRES,
