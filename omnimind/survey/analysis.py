@@ -31,9 +31,9 @@ def analyse_file(path: str, root: str) -> dict[str, Any]:
     - `path`, `package` (see `package_of`), `bytes`, `lines` = `code` + `comments` + `blank`;
     - `functions` (with methods, nested and `async` ones, without lambdas) and `classes`;
     - `complexity`: McCabe's cyclomatic number per function, that is 1 + its decisions: `if`, `elif`, a
-      conditional expression, a loop, an `except`, each `for` and `if` of a comprehension, each further operand
-      of `and`/`or`, and a `case` that can fail to match. `else`, `finally`, `with` and `assert` add none. A
-      nested function counts by itself, a lambda with the function around it. Here are `total`, `max`,
+      conditional expression, a loop, an `except`, each `for` and `if` of a comprehension, each further
+      operand of `and`/`or`, and a `case` that can fail to match. `else`, `finally`, `with` and `assert` add
+      none. A nested function counts by itself, a lambda with the function around it. Here are `total`, `max`,
       `histogram` (functions per class of `COMPLEXITY_STEPS`) and `most`, the five most complex functions;
     - `public` and `undocumented`: how many public names there are, how many lack a docstring, and the first
       ten of these;

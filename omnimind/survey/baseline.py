@@ -10,26 +10,26 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from omnimind.errors import InvalidInput
 from omnimind.survey.analysis import analyse_file
-from omnimind.survey.files import SourceFile, find_files
+from omnimind.survey.files import Tree, find_files
 from omnimind.survey.reduce import Reduction, reason_of
 from omnimind.survey.source import UNREADABLE
 
 
-def run_plain(files: Iterable[SourceFile]) -> dict[str, Any]:
-    """Return the report over `files`, made one after the other in this process."""
+def run_plain(tree: Tree) -> dict[str, Any]:
+    """Return the report over the files of `tree`, taken one after the other in this process."""
     began = time.perf_counter()
     reduction = Reduction()
-    for file in files:
+    for file in tree.files:
         try:
             reduction.add(analyse_file(path=file.path, root=file.root))
         except UNREADABLE as error:
             reduction.fail(file.path, file.root, reason_of(type(error).__name__, str(error)))
-    return reduction.report(seconds=time.perf_counter() - began)
+    return reduction.report(seconds=time.perf_counter() - began, not_read=tree.problems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tree = find_files(chosen.path)
     except InvalidInput as error:
         parser.error(str(error))
-    json.dump(run_plain(tree.files), sys.stdout, indent=2)
+    json.dump(run_plain(tree), sys.stdout, indent=2)
     sys.stdout.write("\n")
     return 0
 

@@ -28,7 +28,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """What is to be surveyed: files sorted by path, the folders searched, and what could not be looked into."""
+    """What is to be surveyed: files by path, the folders searched, and what could not be read."""
 
     files: tuple[SourceFile, ...]
     roots: tuple[str, ...]
@@ -39,8 +39,8 @@ def find_files(path: str | os.PathLike[str] | None = None) -> Tree:
     """Return every `.py` file below `path`, or those of the running interpreter's library and packages.
 
     A file that is reached by several names counts once: links to folders are not followed, a link to a file
-    counts unless the file itself is in the tree. Hidden folders count, compiled files do not. What is neither a
-    file nor a link to one (a pipe named `x.py`) is left out.
+    counts unless the file itself is in the tree. Hidden folders count, compiled files do not, and what is
+    neither a file nor a link to one (a pipe named `x.py`) is left out.
 
     Raises InvalidInput (field `path`) when the folder is missing, is none, cannot be read, or holds no Python
     file.

@@ -27,7 +27,7 @@ _SUMS = (
     "undocumented",
     "warnings",
 )
-OF_THE_RUN = frozenset({"seconds", "started", "python", "resumed", "nodes"})
+OF_THE_RUN = frozenset({"seconds", "started", "python", "resumed", "nodes", "roots"})
 """Keys of a report that tell of the run: times and places. All others are the same for the same files."""
 
 
@@ -127,8 +127,11 @@ class Reduction:
         self._packages.setdefault(package, Sums()).fail()
         self._failures.append({"path": path, "reason": reason})
 
-    def report(self, *, seconds: float, **of_the_run: Any) -> Entry:
-        """Return the report, with JSON values only. `of_the_run`: see `OF_THE_RUN`."""
+    def report(self, *, seconds: float, not_read: Iterable[str] = (), **of_the_run: Any) -> Entry:
+        """Return the report, with JSON values only.
+
+        not_read: folders that could not be looked into, with the reason. of_the_run: see `OF_THE_RUN`.
+        """
         total = self.total.to_dict()
         counts = self.total.counts
         documented = counts["public"] - counts["undocumented"]
@@ -149,6 +152,7 @@ class Reduction:
             "least_documented": self._undocumented.first(),
             "warnings_listed": self._warnings.first(),
             "failures": sorted(self._failures, key=lambda f: (f["path"], f["reason"])),
+            "folders_not_read": sorted(not_read),
             "by_package": {name: self._packages[name].to_dict() for name in sorted(self._packages)},
         }
 

@@ -48,7 +48,7 @@ class CompileWarning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A file that compiles: its text with line feeds as line ends, its tree, and what the compiler warned of."""
+    """A file that compiles: its text (lines end in a line feed), its tree, its warnings."""
 
     text: str
     tree: ast.Module
