@@ -79,7 +79,7 @@ def _plots(report: Entry) -> str:
     return (
         "<section><h2>Largest packages</h2><p>By lines.</p>"
         f'<ul class="legend">{legend}</ul><div class="wide">{bars_of_packages(packages)}</div></section>'
-        '<div class="pair"><section><h2>Complexity of functions</h2><p>By McCabe's number.</p>'
+        '<div class="pair"><section><h2>Complexity of functions</h2><p>By cyclomatic number.</p>'
         f"{columns_of_complexity(report['complexity']['histogram'])}</section>"
         "<section><h2>Size and complexity</h2><p>Each point is a package.</p>"
         f"{scatter_of_packages(packages)}</section></div>"
