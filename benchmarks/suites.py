@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import compare, core
+from benchmarks import backlog, compare, core
 from benchmarks.settings import Suite
 
-SUITES: tuple[Suite, ...] = (compare.SUITE, core.SUITE)
+SUITES: tuple[Suite, ...] = (compare.SUITE, core.SUITE, backlog.SUITE)

@@ -30,7 +30,7 @@ class OmniMind:
     def run_throughput(self, workload: Workload, payloads: Sequence[Any]) -> Run:
         handler = getattr(handlers, workload.function)
         begin = time.perf_counter()
-        results = list(self._client.map(handler, [{"value": payload} for payload in payloads]))
+        results = list(self._client.map(handler, [{"value": payload} for payload in payloads], ordered=True))
         return Run(seconds=time.perf_counter() - begin, results=results)
 
     def run_latency(self, count: int) -> list[float]:
