@@ -18,6 +18,13 @@ import msgspec
 from omnimind.cluster.events import KnownTask, Recovered
 from omnimind.cluster.records import AttemptRow, Records, TaskRow
 
+# Named here, since inside the classes below `list` is a method.
+Ids = list[str]
+Sentences = list[str]
+Attempts = list[AttemptRow]
+LogLines = list[tuple[int, float, str, str]]
+AuditEntries = list[tuple[float, str, str, str, str]]
+
 
 class TaskFilter(msgspec.Struct, frozen=True):
     """Which tasks to list; None means any. Times in Unix seconds, of the submission."""
@@ -46,6 +53,7 @@ class Usage(msgspec.Struct):
     bytes: int
     pruned: int
     pruned_before: float | None
+    """Submission time of the youngest pruned task: see `retention.missing`."""
 
 
 class Ledger(Protocol):
@@ -84,13 +92,13 @@ class Ledger(Protocol):
     def list(self, where: TaskFilter, before_seq: int | None, limit: int) -> Page:
         """Return tasks without payload and result (None), newest first, beyond the cursor `before_seq`."""
 
-    def find(self, prefix: str, limit: int) -> list[str]:
+    def find(self, prefix: str, limit: int) -> Ids:
         """Return ids that begin with `prefix`, for the command line."""
 
-    def attempts(self, task_id: str) -> list[AttemptRow]:
+    def attempts(self, task_id: str) -> Attempts:
         """Return the attempts that did not succeed, oldest first."""
 
-    def logs(self, task_id: str, after: int, limit: int) -> list[tuple[int, float, str, str]]:
+    def logs(self, task_id: str, after: int, limit: int) -> LogLines:
         """Return logged lines as (number, Unix seconds, level, text), beyond line number `after`."""
 
     def handlers(self) -> dict[str, tuple[str, bytes]]:
@@ -102,7 +110,7 @@ class Ledger(Protocol):
     def blob(self, digest: str) -> bytes | None:
         """Return stored bytes."""
 
-    def audit(self, limit: int) -> list[tuple[float, str, str, str, str]]:
+    def audit(self, limit: int) -> AuditEntries:
         """Return the newest entries: (Unix seconds, actor, verb, subject, detail)."""
 
     def usage(self) -> Usage:
@@ -114,7 +122,20 @@ class Ledger(Protocol):
         Blobs and handlers that no kept task needs go too. Returns how many tasks were deleted.
         """
 
-    def check(self) -> list[str]:
+    def pruned_before(self) -> float | None:
+        """Return the submission time (Unix seconds) of the youngest pruned task, None when none was.
+
+        `retention.missing(id, pruned_before)` is the error to raise for an id that is not there.
+        """
+
+    def maintain(self) -> None:
+        """Do what can wait for an idle moment; cheap when there is nothing to do."""
+
+    @property
+    def full(self) -> bool:
+        """Return whether new tasks are refused for want of space; ends of tasks may still be written."""
+
+    def check(self) -> Sentences:
         """Return what is wrong with the database, in sentences; empty when nothing is."""
 
     def statistics(self) -> dict[str, Any]:

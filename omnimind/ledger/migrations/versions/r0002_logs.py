@@ -1,0 +1,24 @@
+"""Lines that handlers log, and an index of the tasks that ended other than well."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "logs",
+        sa.Column("task_id", sa.Text, primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("fence", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.Double, nullable=False),
+        sa.Column("level", sa.Text, nullable=False),
+        sa.Column("text", sa.Text, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    where = sa.text("line = -1 AND status <> 'completed'")
+    op.create_index("tasks_unwell", "tasks", ["status", "seq"], sqlite_where=where, postgresql_where=where)

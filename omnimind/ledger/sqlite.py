@@ -1,0 +1,223 @@
+"""`SqliteLedger`: the ledger as one SQLite file, the default.
+
+Write-ahead log with `synchronous=FULL`: a commit is on disk when `write` returns. One connection writes,
+others read beside it. A predecessor that is not quite dead finds another epoch inside its transaction
+and is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omnimind.cluster.events import Recovered
+from omnimind.cluster.records import Records
+from omnimind.errors import (
+    LedgerCorrupt,
+    LedgerError,
+    LedgerFenced,
+    LedgerFull,
+    LedgerUnavailable,
+    OmniMindError,
+)
+from omnimind.failpoints import failpoint
+from omnimind.ledger import sqlite_write
+from omnimind.ledger.interface import Sentences
+from omnimind.ledger.sqlite_database import WAL_MOST, Database
+from omnimind.ledger.sqlite_errors import as_ours, outcome_unknown
+from omnimind.ledger.sqlite_files import Reserve, make_private, size_of
+from omnimind.ledger.sqlite_reads import SqliteReads
+from omnimind.ledger.statements import EPOCH
+
+T = TypeVar("T")
+
+RESERVE_BYTES = 16 << 20
+
+
+class SqliteLedger(SqliteReads):
+    """A ledger in the file `path`, which is made, mode 0600, when it is missing.
+
+    lock_timeout: seconds to wait for another process's lock before LedgerUnavailable. reserve: bytes kept
+    back in ``PATH.reserve`` for a full disk (0: none). When the disk is full they are given back: then new
+    tasks are refused with LedgerFull, while ends of tasks, checkpoints and reads go on, until there is
+    room for the reserve again.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        lock_timeout: float = 5.0,
+        reserve: int = RESERVE_BYTES,
+        synchronous: str = "FULL",
+    ) -> None:
+        self.path = Path(path)
+        self.epoch = 0
+        self._database = Database(self.path, lock_timeout, synchronous)
+        self._reserve = Reserve(Path(f"{path}.reserve"), reserve)
+        self._lock = threading.Lock()
+        self._refusal: OmniMindError | None = None
+        self._full = False
+        self._commits = self._rows = self._oversized = 0
+        self._seconds = 0.0
+
+    # ---------------------------------------------------------------------------------- open and close
+
+    def open(self, window: int) -> Recovered:
+        with self._lock:
+            self._database.close()
+            try:
+                self._take_over()
+            except (LedgerFull, LedgerError) as error:
+                fatal = type(error) not in {LedgerFull, LedgerError}
+                if fatal or not self._reserve.release():
+                    self._database.close()
+                    raise
+                # Even a new epoch needs space.
+                self._database.close()
+                self._take_over()
+            self._full = not self._reserve.take()
+            self._refusal = None
+            self._commits = self._rows = self._oversized = 0
+            self._seconds = 0.0
+        return self.recovered(self.epoch, window)
+
+    def _take_over(self) -> None:
+        try:
+            make_private(self.path)
+            self.epoch = self._database.take_over()
+        except OmniMindError:
+            raise
+        except OSError as error:
+            msg = f"{self.path} cannot be opened: {error.strerror}"
+            hint = f"make its folder writable for this user: ls -ld {self.path.parent}"
+            raise LedgerUnavailable(msg, hint=hint, path=str(self.path)) from error
+        except Exception as error:
+            raise as_ours(error, self.path) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+    @property
+    def full(self) -> bool:
+        """Return whether new tasks are refused, since the disk is (or was a moment ago) full."""
+        return self._full
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    def write(self, records: Records) -> None:
+        if not records:
+            return
+        with self._lock:
+            if self._full and records.inserts and not self._room():
+                msg = f"no space is left for {self.path}"
+                raise LedgerFull(msg, path=str(self.path), retry_after=10.0)
+            started = time.perf_counter()
+            try:
+                self._transaction(lambda connection: sqlite_write.apply(connection, records))
+            except LedgerFull:
+                if records.inserts:
+                    raise
+                self._transaction(lambda connection: sqlite_write.apply(connection, records))
+            self._seconds += time.perf_counter() - started
+            self._commits += 1
+            self._rows += len(records.inserts) + len(records.updates)
+            self._bound_log()
+
+    def prune(self, before: float, keep: int, limit: int) -> int:
+        with self._lock:
+            return self._transaction(lambda connection: sqlite_write.prune(connection, before, keep, limit))
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one transaction of the present epoch, or raise one of our errors."""
+        if self._refusal is not None:
+            raise self._refusal
+        connection = self._database.writer
+        try:
+            failpoint("ledger.before_begin")
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.execute(EPOCH).fetchone()[0] != self.epoch:
+                msg = f"epoch {self.epoch} of {self.path} is over: a newer coordinator owns it"
+                raise LedgerFenced(msg, hint="this coordinator must stop", path=str(self.path))  # noqa: TRY301
+            result = work(connection)
+            failpoint("ledger.before_commit")
+            connection.execute("COMMIT")
+            failpoint("ledger.after_commit")
+        except BaseException as error:
+            raise self._failed(error) from error
+        return result
+
+    def _failed(self, error: BaseException) -> BaseException:
+        """Undo, note what that means for the writes to come, and return the error to raise."""
+        undone = self._database.rollback()
+        if not isinstance(error, Exception):
+            return error
+        ours = as_ours(error, self.path)
+        if isinstance(ours, LedgerFull):
+            self._full = True
+            self._reserve.release()
+        if isinstance(ours, (LedgerFenced, LedgerCorrupt)):
+            self._refusal = ours
+        elif not undone or outcome_unknown(error):
+            # fsync reports a lost write once and then forgets it: only the file itself can tell now.
+            self._refusal = LedgerError(
+                f"an earlier write to {self.path} failed and its outcome is unknown: {ours.message}",
+                hint="the coordinator opens the ledger again by itself; if this repeats, check the disk",
+                path=str(self.path),
+            )
+        return ours
+
+    # -------------------------------------------------------------------------------------- maintenance
+
+    def maintain(self) -> None:
+        with self._lock:
+            if self._refusal is None:
+                if size_of(self._database.wal):
+                    self._truncate_log()
+                self._room()
+
+    def _room(self) -> bool:
+        """Keep the reserve again if there is space; return whether new tasks may come."""
+        self._full = not self._reserve.take()
+        return not self._full
+
+    def _bound_log(self) -> None:
+        """Start the write-ahead log anew when readers have kept it from that for too long."""
+        if size_of(self._database.wal) <= WAL_MOST:
+            self._oversized = 0
+            return
+        if self._oversized % 64 == 0:
+            self._truncate_log()
+        self._oversized += 1
+
+    def _truncate_log(self) -> None:
+        connection = self._database.writer
+        wait = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        try:
+            connection.execute("PRAGMA busy_timeout = 100")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            # Nothing is lost: the log stays as it is, and the next commit or call tries again.
+            if outcome_unknown(error):
+                raise self._failed(error) from error
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {wait}")
+
+    def check(self) -> Sentences:
+        return self.faults()
+
+    def statistics(self) -> dict[str, Any]:
+        return {
+            "commits": self._commits,
+            "rows": self._rows,
+            "seconds": self._seconds,
+            "bytes": size_of(self.path),
+            "wal_bytes": size_of(self._database.wal),
+            "full": self._full,
+            "epoch": self.epoch,
+        }
