@@ -31,6 +31,13 @@
     │   ├── LedgerVersion
     │   └── LedgerFenced             a newer coordinator owns this ledger
     ├── InstanceError                an instance cannot be started, found or stopped    500
+    │   ├── AlreadyRunning           another supervisor owns this OMNIMIND_HOME         409
+    │   ├── HomeUnusable             not writable, or not ours                          500
+    │   ├── DiskFull                 too little space to start                          507
+    │   ├── PortInUse                a port that was asked for is taken                 409
+    │   ├── BadInstallation          Ray missing, version skew, a foreign `actors`      500
+    │   ├── StartFailed              a part ended while it started                      500
+    │   └── StartTimeout             not ready in time                                  504
     └── ConfigError                  a setting is unknown or out of bounds              400
 
 An error answers three questions: whose fault (`status` below 500 is the caller's), whether to repeat
@@ -275,6 +282,52 @@ class InstanceError(OmniMindError):
     """The instance cannot be started, found or stopped."""
 
     code = "instance_error"
+
+
+class AlreadyRunning(InstanceError):
+    """Another supervisor owns this OMNIMIND_HOME. `details` hold its `pid`."""
+
+    code, status = "already_running", 409
+    default_hint = "stop it with: omnimind down; or give this one another --home"
+
+
+class HomeUnusable(InstanceError):
+    """OMNIMIND_HOME cannot be used."""
+
+    code = "home_unusable"
+    default_hint = "give another folder: --home DIR, or OMNIMIND_HOME"
+
+
+class DiskFull(InstanceError):
+    """The disk of OMNIMIND_HOME has too little space to start."""
+
+    code, status = "disk_full", 507
+    default_hint = "free some space, or give a folder on another disk: --home DIR"
+
+
+class PortInUse(InstanceError):
+    """A port that was asked for is taken."""
+
+    code, status = "port_in_use", 409
+    default_hint = "set it to 0 for a free one"
+
+
+class BadInstallation(InstanceError):
+    """The installed packages do not fit together."""
+
+    code = "bad_installation"
+
+
+class StartFailed(InstanceError):
+    """A part of the instance ended while it started. `details` hold the last lines of its `log`."""
+
+    code, retryable = "start_failed", True
+
+
+class StartTimeout(InstanceError, TimeoutError):
+    """The instance was not ready in time. `details` hold the last lines of its `log`."""
+
+    code, status, retryable = "start_timeout", 504, True
 
 
 class ConfigError(OmniMindError, ValueError):
