@@ -77,7 +77,8 @@ def kind_of(fn: Callable[..., Any]) -> str:
     return "async" if inspect.iscoroutinefunction(fn) else "sync"
 
 
-def _names(errors: Iterable[type[BaseException] | str]) -> list[str]:
+def names_of(errors: Iterable[type[BaseException] | str]) -> list[str]:
+    """Return exception classes as the names that `TaskOptions.non_retryable` holds."""
     return [e if isinstance(e, str) else f"{e.__module__}.{e.__qualname__}" for e in errors]
 
 
@@ -130,7 +131,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             case "timeout" | "queue" | "at_most_once":
                 defaults[key] = value
             case "non_retryable":
-                extra[key] = _names(value)
+                extra[key] = names_of(value)
             case "retry_base" | "retry_factor" | "retry_cap" | "num_cpus" | "num_gpus" | "memory":
                 extra[key] = value
             case _:

@@ -1,0 +1,16 @@
+"""Names for the types that the clients' signatures repeat."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+Steps = Callable[..., Coroutine[Any, Any, R] | Generator[Any, Any, R] | AsyncGenerator[R, Any]]
+"""An `async def` handler, a generator that yields progress and returns its result, or an async generator
+whose last item is its result.
+"""
+Plain = Callable[..., R]
+"""Any other handler, or a `Task` made of one."""
+Items = Iterable[Any] | AsyncIterable[Any]
