@@ -36,6 +36,10 @@ class NodeInfo(msgspec.Struct):
     ordered: NodeStatus | None = None
     """``cordoned`` or ``draining`` while a person or the healer wants it so, whatever else happens to it."""
     drain_deadline: float | None = None
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    """What runs there: of ``omnimind``, ``python`` and ``ray``. Empty when it did not say."""
+    clock_skew: float | None = None
+    """Its clock minus the coordinator's when it last joined, in seconds."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.capabilities, set):
@@ -82,4 +86,6 @@ class NodeInfo(msgspec.Struct):
             "pids": dict(self.pids),
             "ordered": self.ordered.value if self.ordered else None,
             "drain_deadline": self.drain_deadline,
+            "versions": dict(self.versions),
+            "clock_skew": self.clock_skew,
         }
