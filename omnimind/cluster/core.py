@@ -101,6 +101,7 @@ class CoordinatorCore:
             ev.ScheduleRun: lambda e, now, fx: schedules.run_now(self, e, now, fx),
             ev.Loaded: lambda e, now, fx: lines.loaded(self, e, now, fx),
             ev.Note: self._note,
+            ev.Checkpoint: lambda e, _now, fx: outcomes.checkpoint(self, e, fx),
             ev.Tick: lambda _e, _now, _fx: None,
             ev.Recovered: self._recover,
         }
@@ -118,8 +119,9 @@ class CoordinatorCore:
 
     def next_wakeup(self) -> float:
         """Return when a `Tick` is due at the latest."""
-        whens = (self.next_check, self.timers.next(), self.delayed.next())
-        return min(w for w in whens if w is not None)
+        # While it recovers nothing is promoted: a delayed task that is due must not ring all the time.
+        delayed = None if self.recovering else self.delayed.next()
+        return min(w for w in (self.next_check, self.timers.next(), delayed) if w is not None)
 
     def validate(self) -> None:
         """Check every structural invariant; raises AssertionError with the story of what is wrong."""

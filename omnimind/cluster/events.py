@@ -178,6 +178,15 @@ class Note(msgspec.Struct):
     record: Any
 
 
+class Checkpoint(msgspec.Struct):
+    """A running attempt stores how far it is; refused when its fence is not the newest."""
+
+    request: int
+    task_id: str
+    fence: int
+    data: bytes
+
+
 class Tick(msgspec.Struct):
     """Time passed."""
 
@@ -219,6 +228,7 @@ Event = (
     | ScheduleRun
     | Loaded
     | Note
+    | Checkpoint
     | Tick
     | Recovered
 )

@@ -263,5 +263,7 @@ def _end_recovery(core: CoordinatorCore, now: float, fx: Effects) -> None:
     core.recovering = False
     orphans, core.orphans = core.orphans, {}
     for task in orphans.values():
-        if core.live(task.task_id) is task and attempts.batch_of(core, task)[0] is None:
+        # One that was adopted may have been lost or retried since: then it stands in its line already.
+        waits = core.live(task.task_id) is task and task.line is Line.RUNNING
+        if waits and attempts.batch_of(core, task)[0] is None:
             outcomes.orphaned(core, task, now, fx)

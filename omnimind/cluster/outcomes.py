@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omnimind.cluster import attempts, lines, members
 from omnimind.cluster import events as ev
 from omnimind.cluster.events import Outcome
-from omnimind.cluster.records import attempt_row
+from omnimind.cluster.records import CheckpointSaved, attempt_row
 from omnimind.cluster.retry import backoff, retryable
 from omnimind.cluster.sends import Acknowledged, Effects, Reply
 from omnimind.cluster.states import Line, NodeStatus, TaskStatus
 from omnimind.cluster.task import DistributedTask
+from omnimind.errors import Conflict
 
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
@@ -220,3 +221,15 @@ def orphaned(core: CoordinatorCore, task: DistributedTask, now: float, fx: Effec
     error = {"type": "Lost", "message": "lost with the coordinator: no node has reported it"}
     where = _Where(task.assigned_node or "", alone=True)
     apply(core, task, Outcome(0, "lost", error=error), where, now, fx)
+
+
+def checkpoint(core: CoordinatorCore, event: ev.Checkpoint, fx: Effects) -> None:
+    """Keep what a running attempt wants its successor to know."""
+    task = core.live(event.task_id)
+    if task is None or task.status is not TaskStatus.RUNNING or task.fence != event.fence:
+        error = Conflict(f"another attempt of {event.task_id} has taken over", field="fence")
+        core.refuse(event.request, error, fx)
+        return
+    task.checkpoint = event.data
+    fx.records.others.append(CheckpointSaved(task.seq, event.data))
+    fx.sends.append(Reply(event.request, Acknowledged()))

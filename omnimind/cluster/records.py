@@ -124,8 +124,16 @@ class AuditSaved(msgspec.Struct, frozen=True, tag=True):
     detail: str = ""
 
 
+class Discarded(msgspec.Struct, frozen=True, tag=True):
+    """Take a dead letter off the list of dead letters; its record stays."""
+
+    seq: int
+    at: float
+
+
 Record = (
-    QueueSaved
+    Discarded
+    | QueueSaved
     | QueueRemoved
     | ScheduleSaved
     | ScheduleRemoved

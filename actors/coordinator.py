@@ -1,0 +1,232 @@
+"""`Coordinator`: the Ray actor around a core. Detached, restarted by Ray, the ledger's only writer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors.admin import Admin
+from actors.dispatch import Dispatcher
+from actors.engine import Engine
+from actors.membership import Membership
+from actors.service import Service
+from actors.socket_server import SocketServer
+from actors.watching import Watchers
+from actors.wire import Beat, Join, Report, Store, Up, decode
+from omnimind.client import protocol
+from omnimind.clock import SystemClock
+from omnimind.cluster import events as ev
+from omnimind.cluster.core import CoordinatorCore
+from omnimind.cluster.policies import CoreLimits
+from omnimind.cluster.records import LogSaved
+from omnimind.errors import InvalidInput, OmniMindError
+from omnimind.ids import epoch_of
+from omnimind.ledger.sqlite import SqliteLedger
+
+log = logging.getLogger("omnimind.coordinator")
+
+_PRUNE_EVERY = 30.0
+_PRUNE_STEP = 2_000
+_PROGRESS_KEPT = 10_000
+
+
+class CoordinatorSettings(msgspec.Struct, frozen=True):
+    """What a coordinator is started with. Times in seconds."""
+
+    home: str
+    socket: str
+    token_file: str
+    strategy: str = "least_loaded"
+    slots: int | None = None
+    limits: CoreLimits = CoreLimits()
+    keep_seconds: float = 7 * 86_400.0
+    keep_tasks: int = 1_000_000
+
+
+class Coordinator:
+    """The actor. `up` is for Node actors, `call` and `call_ray` are for clients."""
+
+    def __init__(self, settings: bytes) -> None:
+        self._settings = msgspec.json.decode(settings, type=CoordinatorSettings)
+        self._ready: asyncio.Task[None] | None = None
+        self._progress: dict[str, dict[str, Any]] = {}
+        self._starting = asyncio.Lock()
+        self._engine: Engine | None = None
+
+    async def ready(self) -> dict[str, Any]:
+        """Start, unless that has been done; return who this is."""
+        async with self._starting:
+            if self._engine is None:
+                await self._start()
+        return self._admin.hello()
+
+    async def _start(self) -> None:
+        settings = self._settings
+        home = Path(settings.home)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        clock = SystemClock()
+        node_id = _own_node_id()
+        self._membership = Membership(settings.slots)
+        self._dispatcher = Dispatcher(self._membership.handle)
+        self._watchers = Watchers()
+        engine = Engine(
+            lambda: CoordinatorCore(node_id, settings.limits, seed=os.getpid(), strategy=settings.strategy),
+            SqliteLedger(home / "ledger.db"),
+            clock,
+            outside=self._dispatcher,
+            ended=self._watchers.ended,
+            fenced=_die,
+        )
+        self._service = Service(engine, self._watchers)
+        self._service.progress_of = self._progress.get
+        self._admin = Admin(engine, self._service, started_at=clock.now(), stop=self._stop)
+        self._methods = self._service.methods() | self._admin.methods()
+        await engine.start()
+        self._service.learned = self._dispatcher.know
+        token = Path(settings.token_file).read_text().strip()  # noqa: ASYNC240 (at the start, once)
+        self._server = SocketServer(Path(settings.socket), token, self.call)
+        self._engine = engine
+        await self._server.start()
+        self._loops = [
+            asyncio.create_task(self._membership.watch(engine)),
+            asyncio.create_task(self._prune()),
+        ]
+        log.info("coordinator %d is up, epoch %d", os.getpid(), engine.core.epoch)
+
+    # --- clients ----------------------------------------------------------------------------------
+
+    async def call(self, method: str, body: bytes) -> bytes:
+        """Carry out a method of the protocol."""
+        if self._engine is None:
+            await self.ready()
+        kind = protocol.METHODS.get(method)
+        if kind is None:
+            raise InvalidInput(f"there is no method {method!r}", field="method")
+        if method == "hello":
+            return protocol.encode(self._admin.hello())
+        try:
+            request = msgspec.msgpack.decode(body, type=kind)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{method}: {error}", field="body") from None
+        try:
+            return protocol.encode(await self._methods[method](request))
+        except OmniMindError:
+            raise
+        except Exception as error:
+            log.exception("method %s failed", method)
+            raise OmniMindError(
+                f"{method} failed: {type(error).__name__}: {error}", hint="see the coordinator's log"
+            ) from None
+
+    async def call_ray(self, method: str, body: bytes) -> tuple[bool, bytes]:
+        """Do as `call`, with errors as values, so that a client needs no class of this package."""
+        try:
+            return True, await self.call(method, body)
+        except OmniMindError as error:
+            return False, protocol.encode(error.to_problem())
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    async def up(self, kind: str, data: bytes) -> Any:
+        """Take in a message of a Node actor; see `wire`."""
+        if self._engine is None:
+            await self.ready()
+        engine = self._engine
+        assert engine is not None
+        message: Up = decode(kind, data)
+        match message:
+            case Report(node_id, incarnation, batch, outcomes, final):
+                await engine.ask(lambda n: ev.Outcomes(n, node_id, incarnation, batch, list(outcomes), final))
+                return None
+            case Beat():
+                beat = message
+                self._take_along(beat)
+                engine.feed(ev.Heartbeat(beat.node_id, beat.incarnation, beat.batches, beat.pids))
+                return engine.core.epoch
+            case Join(node, running):
+                self._membership.refresh(node.node_id)
+
+                def join(number: int) -> ev.NodeJoined:
+                    ids = [i for batch in running for i in batch.task_ids]
+                    rows = engine.gate.load(ids, engine.core.tasks, engine.ledger)
+                    return ev.NodeJoined(node, running, rows, number)
+
+                await engine.ask(join)
+                return engine.core.epoch
+            case Store(task_id, fence, data):
+                await engine.ask(lambda n: ev.Checkpoint(n, task_id, fence, data))
+                return None
+
+    def _take_along(self, beat: Beat) -> None:
+        assert self._engine is not None
+        for task_id, value in beat.progress.items():
+            self._progress.pop(task_id, None)
+            self._progress[task_id] = value
+        while len(self._progress) > _PROGRESS_KEPT:
+            del self._progress[next(iter(self._progress))]
+        for task_id, fence, lines in beat.logs:
+            if epoch_of(fence) <= self._engine.core.epoch:
+                self._engine.feed(ev.Note(0, LogSaved(task_id, fence, tuple(lines))))
+
+    async def blob(self, digest: str) -> bytes:
+        """Return stored bytes to a Node actor."""
+        return await self._service.blob_get(protocol.BlobRequest(digest))
+
+    async def spec(self, digest: str) -> bytes:
+        """Return a handler's record to a Node actor."""
+        assert self._engine is not None
+        data: bytes = await self._engine.read(self._engine.ledger.handler, digest)
+        return data
+
+    # --- housekeeping -----------------------------------------------------------------------------
+
+    async def _prune(self) -> None:
+        assert self._engine is not None
+        engine, settings = self._engine, self._settings
+        while True:
+            await asyncio.sleep(_PRUNE_EVERY)
+            if engine.trouble is not None:
+                continue
+            try:
+                before = engine.clock.now() - settings.keep_seconds
+                more = True
+                while more:
+                    more = await engine.on_writer(
+                        engine.ledger.prune, before, settings.keep_tasks, _PRUNE_STEP
+                    )
+                    await asyncio.sleep(0.05)  # commits go first
+            except OmniMindError as error:
+                log.warning("pruning failed: %s", error)
+
+    def _stop(self) -> None:
+        self._ready = asyncio.create_task(self._end())
+
+    async def _end(self) -> None:
+        assert self._engine is not None
+        await asyncio.sleep(0.05)  # the answer to `shutdown` leaves first
+        for loop in self._loops:
+            loop.cancel()
+        await self._server.stop()
+        await self._engine.stop()
+        _die()
+
+
+def _own_node_id() -> str:
+    import ray  # noqa: PLC0415
+
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return node_id
+
+
+def _die() -> None:
+    """End this process; Ray restarts the actor unless the instance is being stopped."""
+    log.info("coordinator %d ends", os.getpid())
+    logging.shutdown()
+    time.sleep(0.05)
+    os._exit(0)
