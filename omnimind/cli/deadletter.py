@@ -72,7 +72,7 @@ def replay(session: Session, ids: tuple[str, ...], reason: str) -> Change:
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.dead_tasks)
 @write(reason=True)
 def discard(session: Session, ids: tuple[str, ...], reason: str) -> Change:
-    """Remove dead letters for good."""
+    """Take dead letters off the list: nobody needs to look at them any more."""
     from omnimind.client.protocol import IdsRequest  # noqa: PLC0415
 
     wanted = resolve.task_ids(session, ids)
@@ -80,7 +80,7 @@ def discard(session: Session, ids: tuple[str, ...], reason: str) -> Change:
     def plan() -> list[Effect]:
         _dead(session, wanted)
         session.call("discard", IdsRequest(ids=wanted, plan=True))
-        return [Effect(task_id, "discard", "dead", "removed") for task_id in wanted]
+        return [Effect(task_id, "discard", "dead", "discarded") for task_id in wanted]
 
     def apply() -> View:
         done = session.call("discard", IdsRequest(ids=wanted, actor=actor(), reason=reason))

@@ -63,6 +63,7 @@ _CODES: tuple[tuple[type[BaseException], Exit], ...] = (
     (errors.Conflict, Exit.REFUSED),
     (errors.Forbidden, Exit.REFUSED),
     (errors.Refused, Exit.REFUSED),
+    (errors.AlreadyRunning, Exit.REFUSED),
     (errors.WaitTimeout, Exit.TIMED_OUT),
     (errors.TaskCancelled, Exit.CANCELLED),
     (errors.TaskFailed, Exit.FAILED),

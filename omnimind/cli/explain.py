@@ -46,6 +46,10 @@ def _meant(session: Session, ident: str) -> str:
             raise NotFound(f"there is no task and no node {ident!r}", hint=hint) from None
 
 
+def _step(step: Mapping[str, Any]) -> str:
+    return f"{local(step['at']) if step['at'] else 'then'}  {clean(step['what'])}"
+
+
 def _page(answer: Mapping[str, Any]) -> str:
     facts = [
         (name.replace("_", " "), local(value) if name in TIME_FIELDS and value else show(value))
@@ -58,5 +62,5 @@ def _page(answer: Mapping[str, Any]) -> str:
         parts.append(table(checks, CHECKS))
     story = answer.get("story") or []
     if story:
-        parts.append("\n".join(f"{local(step['at'])}  {clean(step['what'])}" for step in story))
+        parts.append("\n".join(_step(step) for step in story))
     return "\n\n".join(parts)

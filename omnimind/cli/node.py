@@ -110,15 +110,15 @@ def _control(
         return answer
 
     def plan() -> list[Effect]:
-        answer = request(plan=True)
+        request(plan=True)
         now = found["status"]
         same = now == then or (verb == "uncordon" and now not in {"cordoned", "draining"})
-        note = "" if same or verb == "uncordon" else _note(answer, deadline)
+        note = "" if same or verb == "uncordon" else _note(session, found["node_id"], deadline)
         return [Effect(found["node_id"], verb, now, now if same else then, note)]
 
     def apply() -> View:
         answer = request(plan=False)
-        row = {"node_id": found["node_id"], "status": answer["status"], "attempts": count(answer["attempts"])}
+        row = {"node_id": found["node_id"], "status": answer["status"], "attempts": answer["attempts"]}
         steps = {
             "drain": [f"omnimind node show {row['node_id']} --watch"],
             "cordon": [f"omnimind node uncordon {row['node_id']}"],
@@ -128,14 +128,11 @@ def _control(
     return Change(plan, apply)
 
 
-def count(attempts: Any) -> int:
-    """Return how many attempts an answer speaks of."""
-    return attempts if isinstance(attempts, int) else len(attempts)
+def _note(session: Session, node_id: str, deadline: float | None) -> str:
+    """Return what it costs, in units of work."""
+    from omnimind.client.protocol import NameRequest  # noqa: PLC0415
 
-
-def _note(answer: dict[str, Any], deadline: float | None) -> str:
-    attempts = answer["attempts"]
-    price = f"{attempts} running" if isinstance(attempts, int) else nodes.price(attempts, time.time())
+    price = nodes.price(session.call("node", NameRequest(name=node_id))["attempts"], time.time())
     return price if deadline is None else f"{price}; what runs after {span(deadline)} is requeued elsewhere"
 
 

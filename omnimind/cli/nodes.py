@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omnimind.cli.table import Column, Styled, sheet, status, table
@@ -61,11 +61,9 @@ def _pids(pids: Mapping[str, int]) -> Styled | None:
     return Styled("\n".join(f"{pid} {name}" for name, pid in pids.items())) if pids else None
 
 
-def price(attempts: Iterable[Mapping[str, Any]], now: float) -> str:
+def price(attempts: Sequence[Mapping[str, Any]], now: float) -> str:
     """Return what stopping a node's attempts would cost, in units of work."""
-    starts = [a["started_at"] for a in attempts if a.get("started_at")]
-    running = len(list(attempts))
-    if not running:
+    if not attempts:
         return "nothing runs on it"
-    spent = sum(max(0.0, now - start) for start in starts)
-    return f"{running} running, {span(spent)} of work" if starts else f"{running} running"
+    spent = sum(max(0.0, now - a["started_at"]) for a in attempts if a.get("started_at"))
+    return f"{len(attempts)} running, {span(spent)} of work"

@@ -233,7 +233,7 @@ def _permit(change: Change, expected: str | None, session: Session, output: Outp
         raise PlanStale(plan_id=plan_id(effects), effects=[e.to_dict() for e in effects])
     if not ask or not any(e.changes for e in effects):
         return
-    if not sys.stdin.isatty() or output.structured:
+    if not asks() or output.structured:
         raise ConfirmationNeeded(
             f"this cannot be undone: {summary(effects)}",
             hint="look with --plan, then repeat it with --yes",
@@ -241,6 +241,11 @@ def _permit(change: Change, expected: str | None, session: Session, output: Outp
     say(summary(effects))
     if not click.confirm("This cannot be undone. Go on?", err=True):
         raise click.Abort
+
+
+def asks() -> bool:
+    """Return whether there is somebody to ask."""
+    return sys.stdin.isatty()
 
 
 def summary(effects: Sequence[Effect]) -> str:

@@ -24,7 +24,9 @@ RESTART_PATIENCE = 10.0
 
 
 class Link(Protocol):
-    """Calls to a coordinator, one at a time."""
+    """Calls to a coordinator, one at a time. `hello`: how it greeted."""
+
+    hello: dict[str, Any]
 
     def call(self, method: str, request: msgspec.Struct, timeout: float | None = None) -> Any:
         """Return the answer as plain values. Raises the coordinator's error, or Unavailable."""
@@ -41,19 +43,22 @@ class SocketLink:
 
         self._loop = asyncio.new_event_loop()
         self._transport = transport
+        self.hello: dict[str, Any] = {}
 
-    def connect(self, patience: float) -> dict[str, Any]:
-        """Return the answer of `hello`, trying again for `patience` seconds. Raises Unavailable."""
+    def connect(self, patience: float) -> None:
+        """Connect, trying again for `patience` seconds. Raises Unavailable."""
         import time  # noqa: PLC0415
 
         give_up = time.monotonic() + patience
         while True:
             try:
-                return self._loop.run_until_complete(self._transport.connect())
+                self.hello = self._loop.run_until_complete(self._transport.connect())
             except Unavailable:
                 if time.monotonic() >= give_up:
                     raise
                 time.sleep(0.1)
+            else:
+                return
 
     def call(self, method: str, request: msgspec.Struct, timeout: float | None = None) -> Any:
         from omnimind.client.protocol import decode, encode  # noqa: PLC0415
@@ -99,9 +104,16 @@ class Session:
         """Call a method of the coordinator; `request` None stands for `Empty`."""
         from omnimind.client.protocol import Empty  # noqa: PLC0415
 
+        return self._linked().call(method, Empty() if request is None else request, timeout)
+
+    def hello(self) -> dict[str, Any]:
+        """Return how the coordinator greeted: {"version", "omnimind", "epoch", "pid"}."""
+        return self._linked().hello
+
+    def _linked(self) -> Link:
         if self._link is None:
             self._link = self._connect(self)
-        return self._link.call(method, Empty() if request is None else request, timeout)
+        return self._link
 
     def close(self) -> None:
         """Drop the connection, if there is one."""

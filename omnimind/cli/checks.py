@@ -1,0 +1,290 @@
+"""What `omnimind doctor` looks at: one function a check, each returning a `Finding`.
+
+A check reads; only a finding's `fix` changes anything, and it does only what cannot lose work. What each
+check needs is gathered once, in `Facts`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from omnimind.cli.nodes import listed
+from omnimind.cli.session import Session
+from omnimind.errors import OmniMindError, Unavailable
+
+if TYPE_CHECKING:
+    from omnimind.instance import Paths, Record
+
+OK, WARNING, ERROR, SKIPPED = "ok", "warning", "error", "skipped"
+
+SKEW_WARNING, SKEW_ERROR = 0.5, 2.0
+"""Seconds: deadlines and not-before times are kept by each machine's own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What would mend a finding: its sentence, and the deed."""
+
+    says: str
+    do: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found. `what` always; `why` it matters and how to `mend` it where something is wrong."""
+
+    check: str
+    state: str
+    what: str
+    why: str = ""
+    mend: str = ""
+    fix: Fix | None = field(default=None, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the public form."""
+        return {
+            "check": self.check,
+            "state": self.state,
+            "what": self.what,
+            "why": self.why,
+            "mend": self.mend,
+            "fixable": self.fix is not None,
+        }
+
+
+class Facts:
+    """What the checks share, asked for once and only when needed."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Return the files of the home."""
+        from omnimind.instance import Paths  # noqa: PLC0415
+
+        return Paths(self.session.home)
+
+    @cached_property
+    def record(self) -> Record | None:
+        """Return who runs here, or None."""
+        from omnimind.instance import running  # noqa: PLC0415
+
+        return running(self.paths)
+
+    @cached_property
+    def status(self) -> Mapping[str, Any] | OmniMindError:
+        """Return the coordinator's answer, or why there is none."""
+        try:
+            found: Mapping[str, Any] = self.session.call("status", None, 5.0)
+        except OmniMindError as error:
+            return error
+        return found
+
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes, as far as somebody answers."""
+        return [] if isinstance(self.status, OmniMindError) else listed(self.status["nodes"])
+
+
+def coordinator(facts: Facts) -> Finding:
+    """Whether the coordinator answers."""
+    if isinstance(facts.status, OmniMindError):
+        if facts.record is None and isinstance(facts.status, Unavailable):
+            return Finding("coordinator", SKIPPED, f"no instance runs in {facts.paths.home}")
+        return Finding(
+            "coordinator",
+            ERROR,
+            f"it does not answer: {facts.status.message}",
+            "nothing can be submitted or read; what was accepted is safe in the ledger",
+            f"look into {facts.paths.logs}; then: omnimind down && omnimind up",
+        )
+    who = facts.status.get("coordinator") or {}
+    trouble = facts.status.get("trouble")
+    if trouble:
+        return Finding(
+            "coordinator",
+            ERROR,
+            f"it refuses work: {trouble.get('detail')}",
+            "submissions fail until this is mended; accepted work is safe",
+            trouble.get("hint") or "omnimind explains it in its logs",
+        )
+    return Finding("coordinator", OK, f"answers: pid {who.get('pid')}, epoch {who.get('epoch')}")
+
+
+def ledger(facts: Facts) -> Finding:
+    """Whether the ledger is whole: asked of the coordinator, or of the file where nobody writes to it."""
+    if isinstance(facts.status, OmniMindError):
+        return _ledger_file(facts)
+    wrong = facts.session.call("check", None, 120.0)
+    return _ledger_finding(wrong, "the coordinator checked it")
+
+
+def _ledger_file(facts: Facts) -> Finding:
+    import sqlite3  # noqa: PLC0415
+
+    path = facts.paths.ledger
+    if facts.record is not None:
+        return Finding("ledger", SKIPPED, "it is in use, and its coordinator does not answer")
+    if not path.exists():
+        return Finding("ledger", SKIPPED, "there is none yet")
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            wrong = [row[0] for row in connection.execute("PRAGMA quick_check(10)") if row[0] != "ok"]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        wrong = [str(error)]
+    return _ledger_finding(wrong, "its file was read")
+
+
+def _ledger_finding(wrong: list[str], how: str) -> Finding:
+    if not wrong:
+        return Finding("ledger", OK, f"whole ({how})")
+    return Finding(
+        "ledger",
+        ERROR,
+        "; ".join(wrong[:3]),
+        "tasks, results and history live there",
+        "stop with: omnimind down; copy ledger.db* aside; restore a backup, or: sqlite3 ledger.db .recover",
+    )
+
+
+def ray(facts: Facts) -> Finding:
+    """Whether Ray's head and its processes are there."""
+    from omnimind import processes  # noqa: PLC0415
+
+    record = facts.record
+    if record is None or not record.ray_address:
+        return Finding("ray", SKIPPED, "no instance runs here")
+    gone = [name for name, process in record.children.items() if not processes.lives(process)]
+    host, _, port = record.ray_address.rpartition(":")
+    mend = f"it is restarted by itself within seconds; if not, look into {facts.paths.logs}"
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except (OSError, ValueError) as error:
+        return Finding(
+            "ray", ERROR, f"{record.ray_address} does not answer: {error}", "no task can run", mend
+        )
+    if gone:
+        return Finding("ray", ERROR, f"gone: {', '.join(sorted(gone))}", "no task can run without them", mend)
+    return Finding("ray", OK, f"answers on {record.ray_address}, {len(record.children)} processes live")
+
+
+def nodes(facts: Facts) -> Finding:
+    """Whether every node can work."""
+    if isinstance(facts.status, OmniMindError):
+        return Finding("nodes", SKIPPED, "nobody answers")
+    if not facts.nodes:
+        return Finding(
+            "nodes", ERROR, "no node has joined", "nothing can run", "see: omnimind explain, and the logs"
+        )
+    bad = [n for n in facts.nodes if n["status"] in {"offline", "suspect", "degraded"}]
+    if bad:
+        named = ", ".join(f"{n['hostname'] or n['node_id']} is {n['status']}" for n in bad)
+        return Finding(
+            "nodes",
+            WARNING,
+            named,
+            "their share of the work waits or runs elsewhere",
+            f"omnimind explain {bad[0]['node_id']}",
+        )
+    return Finding("nodes", OK, f"{len(facts.nodes)} in order")
+
+
+def versions(facts: Facts) -> Finding:
+    """Whether the same versions run everywhere: here, in the coordinator, on each node."""
+    if isinstance(facts.status, OmniMindError):
+        return Finding("versions", SKIPPED, "nobody answers")
+    from omnimind.cli.main import version  # noqa: PLC0415
+
+    seen: dict[str, dict[str, list[str]]] = {}
+
+    def note(part: str, value: str | None, where: str) -> None:
+        if value and value != "unknown":
+            seen.setdefault(part, {}).setdefault(value, []).append(where)
+
+    note("omnimind", version(), "this command")
+    note("omnimind", facts.session.hello().get("omnimind"), "the coordinator")
+    for n in facts.nodes:
+        for part, value in (n.get("versions") or {}).items():
+            note(part, value, n["hostname"] or n["node_id"])
+    mixed = {part: values for part, values in seen.items() if len(values) > 1}
+    if mixed:
+        told = "; ".join(
+            f"{part}: " + ", ".join(f"{v} on {' and '.join(where)}" for v, where in values.items())
+            for part, values in mixed.items()
+        )
+        why = "messages and pickles of one version may not be read by another"
+        return Finding("versions", ERROR, told, why, "install the same versions everywhere, then restart")
+    told = ", ".join(f"{part} {next(iter(values))}" for part, values in sorted(seen.items()))
+    return Finding("versions", OK, told or "nobody says which it runs")
+
+
+def clocks(facts: Facts) -> Finding:
+    """Whether the clocks agree: this machine's with the coordinator's, and each node's."""
+    import time  # noqa: PLC0415
+
+    if isinstance(facts.status, OmniMindError):
+        return Finding("clocks", SKIPPED, "nobody answers")
+    before = time.time()
+    theirs = facts.session.call("ping", None, 5.0)["now"]
+    after = time.time()
+    away = max(0.0, before - theirs, theirs - after)
+    skews = {"this machine": away}
+    skews |= {
+        n["hostname"] or n["node_id"]: abs(n["clock_skew"])
+        for n in facts.nodes
+        if n.get("clock_skew") is not None
+    }
+    worst = max(skews, key=lambda name: skews[name])
+    if skews[worst] < SKEW_WARNING:
+        return Finding("clocks", OK, f"within {max(skews[worst], 0.001) * 1000:.0f} ms of the coordinator's")
+    return Finding(
+        "clocks",
+        ERROR if skews[worst] >= SKEW_ERROR else WARNING,
+        f"{worst} is {skews[worst]:.1f} s away from the coordinator",
+        "deadlines and timeouts are kept by each machine's clock",
+        "let chrony or systemd-timesyncd set the clock; restart OmniMind if it was set back",
+    )
+
+
+def permission(facts: Facts) -> Finding:
+    """Whether only its owner can read the instance's secrets."""
+    paths = facts.paths
+    if not paths.home.exists():
+        return Finding("permissions", SKIPPED, f"{paths.home} does not exist yet")
+    loose = []
+    for path in (paths.home, paths.token, paths.ray_token, paths.ledger, paths.run / "coordinator.sock"):
+        try:
+            facts_ = path.lstat()
+        except FileNotFoundError:
+            continue
+        if facts_.st_mode & 0o077:
+            loose.append(path)
+        if facts_.st_uid not in {os.geteuid(), paths.home.stat().st_uid}:
+            return Finding(
+                "permissions", ERROR, f"{path} belongs to another user", "they can act as you here",
+                f"sudo chown $(id -u) {path}",
+            )  # fmt: skip
+    if not loose:
+        return Finding("permissions", OK, "tokens, ledger and socket are private")
+
+    def fix() -> None:
+        for path in loose:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+
+    return Finding(
+        "permissions",
+        ERROR,
+        "others may read " + ", ".join(str(p) for p in loose),
+        "who has a token may run any code as you",
+        "omnimind doctor --fix; then change the tokens, if somebody may have read them",
+        Fix("close " + ", ".join(str(p) for p in loose) + " to others", fix),
+    )
