@@ -24,7 +24,7 @@ from omnimind.client.protocol import (
 )
 from omnimind.client.transport import Transport
 from omnimind.client.watching import Watcher
-from omnimind.errors import UnknownTaskType
+from omnimind.errors import NotFound, UnknownTaskType
 
 _submit_answer = msgspec.msgpack.Decoder(SubmitAnswer).decode
 _watch_answer = msgspec.msgpack.Decoder(WatchAnswer).decode
@@ -93,8 +93,8 @@ class Caller:
         request.handler = known.digest
         try:
             return _submit_answer(await transport.call("submit", encode(request), self._timeout))
-        except UnknownTaskType:
-            if not await self.handlers.renew(known):
+        except (UnknownTaskType, NotFound) as error:
+            if error.field not in ("task_type", "handler") or not await self.handlers.renew(known):
                 raise
         request.handler = known.digest
         return _submit_answer(await transport.call("submit", encode(request), self._timeout))

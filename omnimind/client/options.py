@@ -15,7 +15,7 @@ from omnimind.cluster.states import TaskPriority, priority_number
 from omnimind.errors import InvalidInput
 from omnimind.registry import MAX_NAME, names_of
 
-MAX_KEY = 512
+MAX_KEY = 1024
 MAX_AFTER = 10_000
 _ID_LENGTH = len("tsk_") + 32
 
@@ -102,7 +102,7 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_key(key: Any) -> str:
-    """Return an idempotency key that is one: text of 1 to 512 characters."""
+    """Return an idempotency key that is one: text of 1 to 1,024 characters."""
     if not isinstance(key, str):
         _bad("key", f"an idempotency key is text, not {type(key).__name__}")
     if not 0 < len(key) <= MAX_KEY:
