@@ -27,7 +27,10 @@ AuditEntries = list[tuple[float, str, str, str, str]]
 
 
 class TaskFilter(msgspec.Struct, frozen=True):
-    """Which tasks to list; None means any. Times in Unix seconds, of the submission."""
+    """Which tasks to list; None means any. Times in Unix seconds, of the submission.
+
+    discarded: whether to list dead letters that were taken off their list (True: only these).
+    """
 
     status: tuple[str, ...] | None = None
     queue: str | None = None
@@ -35,6 +38,7 @@ class TaskFilter(msgspec.Struct, frozen=True):
     node: str | None = None
     since: float | None = None
     until: float | None = None
+    discarded: bool | None = None
 
 
 class Page(msgspec.Struct):

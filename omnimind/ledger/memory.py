@@ -6,37 +6,21 @@ took is kept until the process ends; `snapshot` and `restore` model a crash that
 
 from __future__ import annotations
 
-import copy
+from collections import Counter
 from typing import Any
 
 import msgspec
 
 from omnimind.cluster.events import KnownTask, Recovered
 from omnimind.cluster.node import NodeInfo
-from omnimind.cluster.policies import QueuePolicy, Schedule
 from omnimind.cluster.records import (
-    STATE_COLUMNS,
-    TASK_COLUMNS,
-    AttemptRow,
-    AuditSaved,
-    BlobSaved,
-    CheckpointSaved,
-    HandlerSaved,
-    LogSaved,
-    NodeRemoved,
-    NodeSaved,
-    QueueRemoved,
-    QueueSaved,
-    Record,
     Records,
-    ScheduleRemoved,
-    ScheduleSaved,
     TaskRow,
     references,
     task_from_row,
 )
 from omnimind.cluster.states import Line
-from omnimind.errors import LedgerError, LedgerFenced
+from omnimind.errors import LedgerFenced
 from omnimind.ledger import retention
 from omnimind.ledger.interface import (
     Attempts,
@@ -48,9 +32,9 @@ from omnimind.ledger.interface import (
     TaskFilter,
     Usage,
 )
+from omnimind.ledger.memory_store import Store, with_values
 from omnimind.ledger.rows import (
     CAUSE,
-    CHECKPOINT,
     COMPLETED_AT,
     CREATED_AT,
     DEADLINE,
@@ -69,43 +53,7 @@ from omnimind.ledger.rows import (
     TYPE,
 )
 
-_FIXED = len(TASK_COLUMNS) - len(STATE_COLUMNS)
 _FIRST = (float("-inf"), 0)
-
-
-class Store(msgspec.Struct):
-    """What stands in for the disk. Several ledgers on one store are several openings of one database."""
-
-    epoch: int = 0
-    pruned: int = 0
-    pruned_seq: int = 0
-    pruned_before: float | None = None
-    rows: dict[int, TaskRow] = msgspec.field(default_factory=dict)
-    seq_of: dict[str, int] = msgspec.field(default_factory=dict)
-    keys: dict[str, int] = msgspec.field(default_factory=dict)
-    attempts: dict[str, list[AttemptRow]] = msgspec.field(default_factory=dict)
-    logs: dict[str, list[tuple[int, float, str, str]]] = msgspec.field(default_factory=dict)
-    queues: dict[str, QueuePolicy] = msgspec.field(default_factory=dict)
-    schedules: dict[str, Schedule] = msgspec.field(default_factory=dict)
-    nodes: dict[str, bytes] = msgspec.field(default_factory=dict)
-    handlers: dict[str, bytes] = msgspec.field(default_factory=dict)
-    types: dict[str, str] = msgspec.field(default_factory=dict)
-    blobs: dict[str, bytes] = msgspec.field(default_factory=dict)
-    orphans: dict[str, float] = msgspec.field(default_factory=dict)
-    """Since when nobody needs these handlers and blobs."""
-    audit: list[AuditSaved] = msgspec.field(default_factory=list)
-
-    def copied(self) -> Store:
-        """Return a copy that later writes do not touch (rows and records never change in place)."""
-        fresh = copy.copy(self)
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, dict):
-                value = {k: list(v) if isinstance(v, list) else v for k, v in value.items()}
-            elif isinstance(value, list):
-                value = list(value)
-            setattr(fresh, name, value)
-        return fresh
 
 
 class MemoryLedger:
@@ -138,7 +86,7 @@ class MemoryLedger:
             waiting=waiting,
             running=[task_from_row(row) for row in self._line(Line.RUNNING)],
             tails=tails,
-            delayed_tail=len(delayed[window:]),
+            delayed_tails=dict(Counter(row[QUEUE] for row in delayed[window:])),
             nodes=[msgspec.json.decode(store.nodes[name], type=NodeInfo) for name in sorted(store.nodes)],
             queues=[store.queues[name] for name in sorted(store.queues)],
             schedules=[store.schedules[name] for name in sorted(store.schedules)],
@@ -160,21 +108,7 @@ class MemoryLedger:
         if not records:
             return
         self._check_epoch()
-        self._check_unique(records.inserts)
-        store = self.store
-        for row in records.inserts:
-            store.rows[row[SEQ]] = row
-            store.seq_of[row[ID]] = row[SEQ]
-            if row[KEY] is not None:
-                store.keys[row[KEY]] = row[SEQ]
-        for state in records.updates:
-            before = store.rows.get(state[-1])
-            if before is not None:
-                store.rows[state[-1]] = before[:_FIXED] + state[:-1]
-        for attempt in records.attempts:
-            store.attempts.setdefault(attempt[0], []).append(attempt)
-        for record in records.others:
-            self._other(record)
+        self.store.apply(records)
         self._commits += 1
         self._written += len(records.inserts) + len(records.updates)
 
@@ -182,51 +116,6 @@ class MemoryLedger:
         if self.epoch != self.store.epoch:
             msg = f"epoch {self.epoch} is over: a newer coordinator owns this ledger"
             raise LedgerFenced(msg, hint="this coordinator must stop")
-
-    def _check_unique(self, inserts: list[TaskRow]) -> None:
-        """Refuse a transaction that would number, name or key two tasks alike, before any of it is done."""
-        for column, taken in ((SEQ, self.store.rows), (ID, self.store.seq_of), (KEY, self.store.keys)):
-            seen: dict[Any, None] = {}
-            for row in inserts:
-                value = row[column]
-                if value is not None and (value in taken or value in seen):
-                    msg = f"UNIQUE: {TASK_COLUMNS[column]} {value!r} is in the ledger already"
-                    raise LedgerError(msg)
-                seen[value] = None
-
-    def _other(self, record: Record) -> None:  # noqa: C901  one case for each kind of record
-        store = self.store
-        match record:
-            case QueueSaved(policy=policy):
-                store.queues[policy.name] = policy
-            case QueueRemoved(name=name):
-                store.queues.pop(name, None)
-            case ScheduleSaved(schedule=schedule):
-                store.schedules[schedule.name] = schedule
-            case ScheduleRemoved(name=name):
-                store.schedules.pop(name, None)
-            case NodeSaved(node_id=node_id, info=info):
-                store.nodes[node_id] = info
-            case NodeRemoved(node_id=node_id):
-                store.nodes.pop(node_id, None)
-            case CheckpointSaved(seq=seq, data=data):
-                if (row := store.rows.get(seq)) is not None:
-                    store.rows[seq] = _with(row, {CHECKPOINT: data})
-            case HandlerSaved(digest=digest, task_type=task_type, spec=spec):
-                store.handlers[digest] = spec
-                store.types[task_type] = digest
-                store.orphans.pop(digest, None)
-            case BlobSaved(digest=digest, data=data):
-                store.blobs.setdefault(digest, data)
-                store.orphans.pop(digest, None)
-            case LogSaved(task_id=task_id, lines=lines):
-                if task_id in store.seq_of:
-                    kept = store.logs.setdefault(task_id, [])
-                    start = kept[-1][0] + 1 if kept else 1
-                    kept += [(start + n, *line) for n, line in enumerate(lines)]
-                    del kept[: -retention.LOG_LINES]
-            case AuditSaved():
-                store.audit.append(record)
 
     # ----------------------------------------------------------------------------------------- reading
 
@@ -269,10 +158,10 @@ class MemoryLedger:
         rows: list[TaskRow] = []
         for seq in sorted(self.store.rows, reverse=True):
             row = self.store.rows[seq]
-            if (before_seq is None or seq < before_seq) and _matches(row, where):
+            if (before_seq is None or seq < before_seq) and self._matches(row, where):
                 if len(rows) == limit:
                     return Page(rows, rows[-1][SEQ] if rows else before_seq)
-                rows.append(_with(row, {PAYLOAD: None, RESULT: None}))
+                rows.append(with_values(row, {PAYLOAD: None, RESULT: None}))
         return Page(rows, None)
 
     def find(self, prefix: str, limit: int) -> Ids:
@@ -311,6 +200,17 @@ class MemoryLedger:
     def pruned_before(self) -> float | None:
         return self.store.pruned_before
 
+    def _matches(self, row: TaskRow, where: TaskFilter) -> bool:
+        return (
+            (where.status is None or row[STATUS] in where.status)
+            and (where.queue is None or row[QUEUE] == where.queue)
+            and (where.task_type is None or row[TYPE] == where.task_type)
+            and (where.node is None or row[NODE] == where.node)
+            and (where.since is None or row[CREATED_AT] >= where.since)
+            and (where.until is None or row[CREATED_AT] < where.until)
+            and (where.discarded is None or where.discarded is (row[SEQ] in self.store.discarded))
+        )
+
     # --------------------------------------------------------------------------------------- retention
 
     def prune(self, before: float, keep: int, limit: int) -> int:
@@ -329,6 +229,7 @@ class MemoryLedger:
             del store.rows[row[SEQ]]
             del store.seq_of[row[ID]]
             store.keys.pop(row[KEY], None)
+            store.discarded.pop(row[SEQ], None)
             store.attempts.pop(row[ID], None)
             store.logs.pop(row[ID], None)
             store.pruned_seq = max(store.pruned_seq, row[SEQ])
@@ -382,18 +283,3 @@ def _known(row: TaskRow) -> KnownTask:
 
 def _place(row: TaskRow) -> tuple[float, int]:
     return row[RANK], row[SEQ]
-
-
-def _with(row: TaskRow, changes: dict[int, Any]) -> TaskRow:
-    return tuple(changes.get(n, value) for n, value in enumerate(row))
-
-
-def _matches(row: TaskRow, where: TaskFilter) -> bool:
-    return (
-        (where.status is None or row[STATUS] in where.status)
-        and (where.queue is None or row[QUEUE] == where.queue)
-        and (where.task_type is None or row[TYPE] == where.task_type)
-        and (where.node is None or row[NODE] == where.node)
-        and (where.since is None or row[CREATED_AT] >= where.since)
-        and (where.until is None or row[CREATED_AT] < where.until)
-    )

@@ -28,7 +28,6 @@ from omnimind.ledger.rows import SEQ
 from omnimind.ledger.sqlite_database import Database
 from omnimind.ledger.sqlite_files import size_of
 
-_UNWELL = (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.EXPIRED, TaskStatus.DEAD)
 _FEW = 20_000
 """Tasks in a line up to which a listing of that line reads its index instead of all tasks from the newest."""
 
@@ -99,24 +98,29 @@ class SqliteReads:
             ("seq < ?", before_seq),
         ]
         common = [(term, value) for term, value in terms if value is not None]
+        every = {None: "1 = 1", True: sql.DISCARDED, False: f"NOT {sql.DISCARDED}"}[where.discarded]
         if where.status is None:
-            return [_listing("1 = 1", common, limit)]
+            return [_listing(every, common, limit)]
         queries: _Queries = []
         for status in dict.fromkeys(where.status):
             exactly = [("status = ?", status), *common]
-            if status in _UNWELL:
-                queries.append(_listing("line = -1 AND status <> 'completed'", exactly, limit))
-            elif status == TaskStatus.RUNNING:
-                queries.append(_listing("line >= 1 AND line = 3", exactly, limit))
-            elif status == TaskStatus.PENDING and self._few_pending():
-                queries.append(_listing("line = 0", exactly, limit))
-                queries.append(_listing("line >= 1", exactly, limit))
-            else:
-                queries.append(_listing("1 = 1", exactly, limit))
+            sources = self._sources(status)
+            queries += [_listing(f"{source} AND {every}", exactly, limit) for source in sources]
         return queries
 
-    def _few_pending(self) -> bool:
-        return int(self._read(sql.COUNT_PENDING, (_FEW,))[0][0]) < _FEW
+    def _sources(self, status: str) -> tuple[str, ...]:
+        """Return the conditions under which an index leads to the tasks of a status, if that is short."""
+        match status:
+            case TaskStatus.RUNNING:
+                return ("line >= 1 AND line = 3",)
+            case TaskStatus.PENDING if self._read(sql.COUNT_PENDING, (_FEW,))[0][0] < _FEW:
+                return ("line = 0", "line >= 1")
+            case TaskStatus.COMPLETED if self._read(sql.COUNT_COMPLETED, (_FEW,))[0][0] < _FEW:
+                return ("line = -1",)
+            case TaskStatus.FAILED | TaskStatus.CANCELLED | TaskStatus.EXPIRED | TaskStatus.DEAD:
+                return ("line = -1",)
+            case _:
+                return ("1 = 1",)
 
     # ------------------------------------------------------------------------------------------- others
 
@@ -151,13 +155,11 @@ class SqliteReads:
             by_queue.setdefault(queue, {})["ready"] = count
         for queue, line, count in self._read(sql.COUNT_HELD):
             by_queue.setdefault(queue, {})[Line(line).name.lower()] = count
-        unwell = dict(self._read(sql.COUNT_UNWELL))
         running = sum(lines.get("running", 0) for lines in by_queue.values())
         counts = {
             "pending": sum(sum(lines.values()) for lines in by_queue.values()) - running,
             "running": running,
-            "completed": self._read(sql.COUNT_ENDED)[0][0] - sum(unwell.values()),
-            **unwell,
+            **dict(self._read(sql.COUNT_BY_END)),
         }
         pruned, pruned_before = self._read(sql.PRUNED)[0]
         size = size_of(self._database.path) + size_of(self._database.wal)
@@ -170,6 +172,9 @@ class SqliteReads:
         for task in ready:
             tails[task.queue] -= 1
         delayed = _tasks(self.delayed((float("-inf"), 0), window))
+        delayed_tails: dict[str, int] = dict(self._read(sql.COUNT_DELAYED))
+        for task in delayed:
+            delayed_tails[task.queue] -= 1
         waiting = _tasks(self._read(sql.HELD, (Line.WAITING,)))
         return Recovered(
             epoch=epoch,
@@ -179,7 +184,7 @@ class SqliteReads:
             waiting=waiting,
             running=_tasks(self._read(sql.HELD, (Line.RUNNING,))),
             tails={queue: count for queue, count in tails.items() if count},
-            delayed_tail=self._read(sql.COUNT_DELAYED)[0][0] - len(delayed),
+            delayed_tails={queue: count for queue, count in delayed_tails.items() if count},
             nodes=[msgspec.json.decode(row[0], type=NodeInfo) for row in self._read(sql.NODES)],
             queues=[msgspec.json.decode(row[0], type=QueuePolicy) for row in self._read(sql.QUEUES)],
             schedules=[msgspec.msgpack.decode(row[0], type=Schedule) for row in self._read(sql.SCHEDULES)],

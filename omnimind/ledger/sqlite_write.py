@@ -12,6 +12,7 @@ from omnimind.cluster.records import (
     AuditSaved,
     BlobSaved,
     CheckpointSaved,
+    Discarded,
     HandlerSaved,
     LogSaved,
     NodeRemoved,
@@ -77,9 +78,11 @@ def _insert(connection: sqlite3.Connection, rows: list[TaskRow]) -> None:
     connection.executemany(sql.USE_HANDLER, ((digest, n) for digest, n in uses.items() if digest))
 
 
-def _other(connection: sqlite3.Connection, record: Record) -> None:
+def _other(connection: sqlite3.Connection, record: Record) -> None:  # noqa: C901  one case for each kind
     execute = connection.execute
     match record:
+        case Discarded(seq=seq, at=at):
+            execute(sql.DISCARD, (seq, at))
         case QueueSaved(policy=policy):
             execute(sql.SAVE_QUEUE, (policy.name, msgspec.json.encode(policy)))
         case QueueRemoved(name=name):

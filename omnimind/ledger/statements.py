@@ -78,6 +78,7 @@ SAVE_CHECKPOINT: Final = (
     "INSERT INTO checkpoints (seq, data) SELECT seq, ?2 FROM tasks WHERE seq = ?1"
     " ON CONFLICT (seq) DO UPDATE SET data = excluded.data"
 )
+DISCARD: Final = "INSERT OR IGNORE INTO discarded (seq, at) SELECT seq, ?2 FROM tasks WHERE seq = ?1"
 SAVE_QUEUE: Final = (
     "INSERT INTO queues (name, policy) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET policy = excluded.policy"
@@ -119,12 +120,18 @@ TAKE_OVER: Final = "UPDATE ledger SET epoch = epoch + 1 WHERE id = 1 RETURNING e
 
 # ------------------------------------------------------------------------------------------------- prune
 
+_ENDED: Final = ("completed", "failed", "cancelled", "expired", "dead")
 OLDEST_ENDED: Final = (
-    "SELECT seq, id, options, completed_at FROM tasks WHERE line = -1 ORDER BY completed_at, seq LIMIT ?"
+    " UNION ALL ".join(
+        "SELECT * FROM (SELECT seq, id, options, completed_at FROM tasks"
+        f" WHERE line = -1 AND status = '{status}' ORDER BY completed_at, seq LIMIT ?1)"
+        for status in _ENDED
+    )
+    + " ORDER BY completed_at, seq LIMIT ?1"
 )
 WAITING_OPTIONS: Final = "SELECT DISTINCT options FROM tasks WHERE line >= 1 AND line = 2"
 FORGET_BY_SEQ: Final = tuple(
-    f"DELETE FROM {table} WHERE seq = ?" for table in ("tasks", "payloads", "checkpoints")
+    f"DELETE FROM {table} WHERE seq = ?" for table in ("tasks", "payloads", "checkpoints", "discarded")
 )
 FORGET_BY_ID: Final = tuple(f"DELETE FROM {table} WHERE task_id = ?" for table in ("attempts", "logs"))
 NOTE_PRUNED: Final = (
@@ -189,11 +196,13 @@ FIRST_READY: Final = (
 )
 COUNT_READY: Final = "SELECT queue, count(*) FROM tasks WHERE line = 0 GROUP BY queue"
 COUNT_HELD: Final = "SELECT queue, line, count(*) FROM tasks WHERE line >= 1 GROUP BY queue, line"
-COUNT_UNWELL: Final = (
-    "SELECT status, count(*) FROM tasks WHERE line = -1 AND status <> 'completed' GROUP BY status"
-)
+COUNT_BY_END: Final = "SELECT status, count(*) FROM tasks WHERE line = -1 GROUP BY status"
 COUNT_ENDED: Final = "SELECT count(*) FROM tasks WHERE line = -1"
-COUNT_DELAYED: Final = "SELECT count(*) FROM tasks WHERE line >= 1 AND line = 1"
+COUNT_DELAYED: Final = "SELECT queue, count(*) FROM tasks WHERE line >= 1 AND line = 1 GROUP BY queue"
+DISCARDED: Final = "seq IN (SELECT seq FROM discarded)"
+COUNT_COMPLETED: Final = (
+    "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line = -1 AND status = 'completed' LIMIT ?)"
+)
 COUNT_PENDING: Final = (
     "SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line = 0 LIMIT ?1))"
     " + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line >= 1 LIMIT ?1))"

@@ -50,6 +50,11 @@ def upgrade() -> None:
             sa.Column("data", sa.LargeBinary, nullable=False),
         )
     op.create_table(
+        "discarded",
+        sa.Column("seq", _SERIAL, primary_key=True, autoincrement=False),
+        sa.Column("at", sa.Double, nullable=False),
+    )
+    op.create_table(
         "attempts",
         sa.Column("n", _SERIAL, primary_key=True),
         sa.Column("task_id", sa.Text, nullable=False),
@@ -121,7 +126,7 @@ def upgrade() -> None:
     _partial("tasks_ready", "queue", "rank", "seq", where="line = 0")
     _partial("tasks_held", "line", "rank", "seq", "queue", where="line >= 1")
     _partial("tasks_deadline", "deadline", where="deadline IS NOT NULL AND status = 'pending'")
-    _partial("tasks_ended", "completed_at", "seq", where="line = -1")
+    _partial("tasks_ended", "status", "completed_at", "seq", where="line = -1")
     op.create_index("tasks_id", "tasks", ["id"], unique=True)
     op.create_index("attempts_task", "attempts", ["task_id"])
 

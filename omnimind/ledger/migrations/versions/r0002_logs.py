@@ -1,4 +1,4 @@
-"""Lines that handlers log, and an index of the tasks that ended other than well."""
+"""Lines that handlers log."""
 
 from __future__ import annotations
 
@@ -20,5 +20,3 @@ def upgrade() -> None:
         sa.Column("text", sa.Text, nullable=False),
         sqlite_with_rowid=False,
     )
-    where = sa.text("line = -1 AND status <> 'completed'")
-    op.create_index("tasks_unwell", "tasks", ["status", "seq"], sqlite_where=where, postgresql_where=where)
