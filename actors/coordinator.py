@@ -50,7 +50,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True):
 
 
 class Coordinator:
-    """The actor. `up` is for Node actors, `call` and `call_ray` are for clients."""
+    """The actor. `up`, `blob` and `spec` are for Node actors, `call` is for clients."""
 
     def __init__(self, settings: bytes) -> None:
         self._settings = msgspec.json.decode(settings, type=CoordinatorSettings)
@@ -123,13 +123,6 @@ class Coordinator:
             raise OmniMindError(
                 f"{method} failed: {type(error).__name__}: {error}", hint="see the coordinator's log"
             ) from None
-
-    async def call_ray(self, method: str, body: bytes) -> tuple[bool, bytes]:
-        """Do as `call`, with errors as values, so that a client needs no class of this package."""
-        try:
-            return True, await self.call(method, body)
-        except OmniMindError as error:
-            return False, protocol.encode(error.to_problem())
 
     # --- nodes ------------------------------------------------------------------------------------
 

@@ -79,9 +79,14 @@ class CoordinatorCore:
         """Tasks that ran when the predecessor died, until the nodes have reported."""
         self.schedules: dict[str, Schedule] = {}
         self.fetches = 0
+        self.fetch_no = 0
+        self.reading: dict[tuple[str, str], int] = {}
+        """The number of the fetch that is under way, by line and queue."""
         self.sweeping = False
-        self.gone: dict[str, None] = {}
-        """Tasks that left memory while rows were being read: such rows are out of date."""
+        self.gone: dict[str, int] = {}
+        """Tasks that left memory while rows were being read, with the number of the last fetch before that:
+        in what this fetch and those before it bring, their rows are out of date.
+        """
         self.kept: deque[str] = deque()
         self.next_check = 0.0
         self.counts: dict[str, int] = {}
@@ -163,7 +168,7 @@ class CoordinatorCore:
     def forget(self, task: DistributedTask) -> None:
         """Let a task leave memory: it has ended, or waits on disk from now on."""
         if self.fetches:
-            self.gone[task.task_id] = None
+            self.gone[task.task_id] = self.fetch_no
         if task.line is Line.NONE and self.limits.keep_ended:
             self.kept.append(task.task_id)
             if len(self.kept) <= self.limits.keep_ended:

@@ -28,7 +28,7 @@ class Submit(msgspec.Struct):
     """New tasks, accepted or refused as one. Replied with `Accepted` or an error.
 
     known_ids: facts about the ids in `after`. known_keys: facts about the tasks' keys.
-    resent: whether the first task's id is in the ledger already: the same submission, sent again.
+    resent: whether the first task without a key is in the ledger already: the same submission, sent again.
     """
 
     request: int
@@ -195,7 +195,7 @@ class Recovered(msgspec.Struct):
     """The first event of a core's life: what the ledger holds.
 
     ready and delayed: the first tasks of each line, in order; waiting and running: all of them.
-    tails: tasks of each queue's ready line that were left on disk; delayed_tail likewise.
+    tails: tasks of each queue's ready line that were left on disk; delayed_tails likewise.
     """
 
     epoch: int
@@ -205,7 +205,7 @@ class Recovered(msgspec.Struct):
     waiting: list[DistributedTask] = msgspec.field(default_factory=list)
     running: list[DistributedTask] = msgspec.field(default_factory=list)
     tails: dict[str, int] = msgspec.field(default_factory=dict)
-    delayed_tail: int = 0
+    delayed_tails: dict[str, int] = msgspec.field(default_factory=dict)
     nodes: list[NodeInfo] = msgspec.field(default_factory=list)
     queues: list[QueuePolicy] = msgspec.field(default_factory=list)
     schedules: list[Schedule] = msgspec.field(default_factory=list)

@@ -121,7 +121,7 @@ class CommitGate:
 
         live: the tasks that the core holds, which need no look-up.
         """
-        first = submit.tasks[0].task_id if submit.tasks else ""
+        first = next((t.task_id for t in submit.tasks if t.key is None), "")
         if first and first not in live:
             submit.resent = first in self._uncommitted() or bool(facts.known_ids([first]))
         after = {d: None for t in submit.tasks for d in t.after if d not in live}

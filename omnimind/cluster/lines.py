@@ -6,7 +6,7 @@ short. What makes that safe:
 * Everything of a line that is on disk only lies at or beyond the line's *horizon*; memory may hold
   keys beyond it too, and a row whose task is in memory is skipped.
 * While a line is being read, nothing of it goes to disk only, so the rows that are read are all.
-* Rows are older than memory. A task that left memory while rows were being read is in `core.gone`,
+* Rows are older than memory. A task that left memory after a fetch was sent is in `core.gone`,
   and its row is skipped.
 """
 
@@ -175,28 +175,33 @@ def refill(core: CoordinatorCore, _now: float, fx: Effects) -> None:
         core.book.tailing = core.book.tailing or queue.tail > 0
         if queue.tail > 0 and not queue.fetching and queue.units < size // 2:
             queue.fetching = True
-            core.fetches += 1
             rank, seq = queue.horizon or (float("-inf"), 0)
-            fx.sends.append(Fetch("ready", name, (rank, seq - 1), size // 2))
+            _fetch(core, Fetch("ready", name, (rank, seq - 1), size // 2), fx)
     if delayed.tail > 0 and not delayed.fetching and delayed.count < core.limits.window // 2:
         delayed.fetching = True
-        core.fetches += 1
         rank, seq = delayed.horizon or (float("-inf"), 0)
-        fx.sends.append(Fetch("delayed", "", (rank, seq - 1), core.limits.window // 2))
+        _fetch(core, Fetch("delayed", "", (rank, seq - 1), core.limits.window // 2), fx)
+
+
+def _fetch(core: CoordinatorCore, fetch: Fetch, fx: Effects) -> None:
+    core.fetches += 1
+    core.fetch_no += 1
+    core.reading[fetch.line, fetch.queue] = core.fetch_no
+    fx.sends.append(fetch)
 
 
 def overdue(core: CoordinatorCore, now: float, fx: Effects) -> None:
     """Ask for tasks on disk whose deadline has passed."""
     if (core.book.tailing or core.delayed.tail) and not core.sweeping:
         core.sweeping = True
-        core.fetches += 1
-        fx.sends.append(Fetch("overdue", limit=1000, before=now))
+        _fetch(core, Fetch("overdue", limit=1000, before=now), fx)
 
 
 def loaded(core: CoordinatorCore, event: ev.Loaded, now: float, fx: Effects) -> None:
     """Take in rows that were asked for."""
     core.fetches -= 1
-    fresh = [t for t in event.tasks if t.task_id not in core.tasks and t.task_id not in core.gone]
+    number = core.reading.pop((event.line, event.queue), 0)
+    fresh = [t for t in event.tasks if t.task_id not in core.tasks and core.gone.get(t.task_id, 0) < number]
     match event.line:
         case "ready":
             queue = core.book.queues.get(event.queue)
@@ -279,8 +284,11 @@ def restore(core: CoordinatorCore, event: ev.Recovered, now: float) -> None:
         _adopt_row(core, task)
         queue_of(core, task).pending += 1
         core.delayed.push(task)
-    if event.delayed_tail:
-        core.delayed.tail = event.delayed_tail
+    for name, tail in event.delayed_tails.items():
+        queue = core.book.queues.get(name) or core.book.set(QueuePolicy(name), now)
+        queue.pending += tail
+        core.delayed.tail += tail
+    if core.delayed.tail:
         core.delayed.horizon = _beyond(event.delayed, (float("-inf"), 0))
 
 

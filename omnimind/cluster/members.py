@@ -62,7 +62,7 @@ def joined(core: CoordinatorCore, event: ev.NodeJoined, now: float, fx: Effects)
             continue
         for task_id in running.task_ids:
             row = rows.get(task_id)
-            if row is not None and task_id not in core.tasks:
+            if row is not None and not row.terminal and task_id not in core.tasks:
                 lines.into_memory(core, row)
         attempts.adopt(core, node.node_id, node.incarnation, running, now, fx)
     attempts.unblock(core, node.capabilities)

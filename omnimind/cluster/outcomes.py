@@ -35,7 +35,7 @@ def outcomes(core: CoordinatorCore, event: ev.Outcomes, now: float, fx: Effects)
         fx.sends.append(Reply(event.request, Acknowledged()))
         return
     where = _Where(batch.node_id, len(batch.tasks) == 1)
-    done = 0
+    done = completed = 0
     seconds = 0.0
     kind: tuple[str, str] | None = None
     for outcome in event.outcomes:
@@ -47,6 +47,7 @@ def outcomes(core: CoordinatorCore, event: ev.Outcomes, now: float, fx: Effects)
         batch.open -= 1
         if outcome.status in {"ok", "error"}:
             done += 1
+            completed += outcome.status == "ok"
             seconds += outcome.seconds
             kind = attempts.pace_of(task)
         apply(core, task, outcome, where, now, fx)
@@ -63,7 +64,7 @@ def outcomes(core: CoordinatorCore, event: ev.Outcomes, now: float, fx: Effects)
         attempts.close(core, batch, now)
     node = core.nodes.get(event.node_id)
     if node is not None:
-        node.total_tasks_completed += done
+        node.total_tasks_completed += completed
         if node.ordered is NodeStatus.DRAINING:
             members.drained(core, node, fx)
     fx.sends.append(Reply(event.request, Acknowledged()))

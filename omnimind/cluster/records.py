@@ -28,6 +28,9 @@ STATE_COLUMNS = TASK_COLUMNS[TASK_COLUMNS.index("status") :]
 """Columns that an update sets, in the order of `state_row`, which ends with `seq`."""
 
 TaskRow = tuple[Any, ...]
+
+STOPPING = "stopping: "
+"""How the cause of a running task begins that was asked to end; the rest is `DistributedTask.cancelling`."""
 AttemptRow = tuple[str, int, int, str | None, str, str, bytes | None, float, float | None]
 """(task id, attempt number from 0, fence, node, outcome, cause, error as JSON, ended at, seconds)."""
 
@@ -238,6 +241,7 @@ def task_from_row(row: TaskRow) -> DistributedTask:
         encoding, origin, TaskStatus(status), node, retry_count, deaths, fence, result, result_encoding,
         None if error is None else msgspec.json.decode(error), cause, created_at, started_at,
         completed_at, checkpoint, digest, seq, Line(line), rank, Line(line), bool(solo),
+        cause.removeprefix(STOPPING) if line == Line.RUNNING and cause.startswith(STOPPING) else None,
     )  # fmt: skip
 
 

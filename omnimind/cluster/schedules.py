@@ -12,9 +12,9 @@ from cronsim import CronSim, CronSimError
 from omnimind.cluster import events as ev
 from omnimind.cluster import submission
 from omnimind.cluster.policies import MAX_NAME, Schedule
-from omnimind.cluster.records import ScheduleRemoved, ScheduleSaved, task_from_row
+from omnimind.cluster.records import AuditSaved, ScheduleRemoved, ScheduleSaved, task_from_row
 from omnimind.cluster.sends import Effects, Reply
-from omnimind.errors import InvalidInput, NotFound, OmniMindError
+from omnimind.errors import Conflict, InvalidInput, NotFound, OmniMindError
 from omnimind.ids import derived_task_id
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def run_now(core: CoordinatorCore, event: ev.ScheduleRun, now: float, fx: Effect
         return
     task_id = _submit(core, schedule, now, fx)
     if task_id is None:
-        error = NotFound(f"the queue of schedule {event.name!r} is gone", field="queue")
+        error = Conflict(f"the queue of schedule {event.name!r} is gone or full", field="queue")
         core.refuse(event.request, error, fx)
         return
     fx.sends.append(Reply(event.request, task_id))
@@ -135,8 +135,13 @@ def run_now(core: CoordinatorCore, event: ev.ScheduleRun, now: float, fx: Effect
 
 def _submit(core: CoordinatorCore, schedule: Schedule, now: float, fx: Effects) -> str | None:
     task = task_from_row(tuple(msgspec.msgpack.decode(schedule.task)))
-    if task.queue not in core.book.queues:
-        core.count("schedule_without_queue")
+    queue = core.book.queues.get(task.queue)
+    if queue is None or queue.pending >= queue.policy.max_pending:
+        why = f"queue {task.queue!r} " + ("is gone" if queue is None else f"is full ({queue.pending} tasks)")
+        core.count("schedule_skipped")
+        fx.records.others.append(
+            AuditSaved(now, f"schedule:{schedule.name}", "skip", schedule.name, f"no run: {why}")
+        )
         return None
     core.counter += 1
     task.task_id = derived_task_id(now, core.epoch, core.counter)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from omnimind.cluster import attempts
 from omnimind.cluster import events as ev
+from omnimind.cluster.records import STOPPING
 from omnimind.cluster.sends import Acknowledged, Effects, Reply, StopAttempts
 from omnimind.cluster.states import Line, TaskStatus
 from omnimind.cluster.task import DistributedTask
@@ -36,8 +37,13 @@ def cancel(core: CoordinatorCore, event: ev.Cancel, now: float, fx: Effects) -> 
 
 
 def stop_running(core: CoordinatorCore, task: DistributedTask, why: str, now: float, fx: Effects) -> None:
-    """Ask a running attempt to end, and set the time after which its worker is killed."""
+    """Ask a running attempt to end, and set the time after which its worker is killed.
+
+    It is written down: whoever has asked is answered, so a successor has to know of it too.
+    """
     task.cancelling = why
+    task.cause = f"{STOPPING}{why}"
+    core.save(task, fx)
     batch, index = attempts.batch_of(core, task)
     if batch is not None:
         ask_to_stop(core, task, batch, index, now, fx)

@@ -29,11 +29,15 @@ _RETRY_AFTER = 1.0
 def submit(core: CoordinatorCore, event: ev.Submit, now: float, fx: Effects) -> None:
     """Accept a submission, or refuse it with the first thing that is wrong with it."""
     tasks = event.tasks
-    if event.resent or (tasks and tasks[0].task_id in core.tasks):
-        # The same submission again: its answer was lost. What it made is what it is answered with.
-        fx.sends.append(Reply(event.request, Accepted(len(tasks), {})))
-        return
     existing: dict[int, str] = {}
+    if _resent(core, event):
+        # The same submission again: its answer was lost. What it made is what it is answered with.
+        for index, task in enumerate(tasks):
+            owner = None if task.key is None else _owner(core, event, task.key)
+            if owner is not None and owner[0] != task.task_id:
+                existing[index] = owner[0]
+        fx.sends.append(Reply(event.request, Accepted(len(tasks) - len(existing), existing)))
+        return
     try:
         _check(core, event, now)
         fresh = _without_known_keys(core, event, existing)
@@ -44,6 +48,27 @@ def submit(core: CoordinatorCore, event: ev.Submit, now: float, fx: Effects) -> 
         return
     accept(core, fresh, event.known_ids, now, fx)
     fx.sends.append(Reply(event.request, Accepted(len(fresh), existing)))
+
+
+def _resent(core: CoordinatorCore, event: ev.Submit) -> bool:
+    """Return whether the submission was accepted before: then the first of its tasks that it did not
+    find under a key exists, under its own id.
+    """
+    for task in event.tasks:
+        if task.key is None:
+            return event.resent or task.task_id in core.tasks
+    owners = (_owner(core, event, task.key) for task in event.tasks if task.key is not None)
+    ids = {task.task_id: None for task in event.tasks}
+    return any(owner is not None and owner[0] in ids for owner in owners)
+
+
+def _owner(core: CoordinatorCore, event: ev.Submit, key: str) -> tuple[str, bytes | None] | None:
+    """Return the id and the digest of the task that stands under a key."""
+    held = core.tasks.get(core.keys.get(key, ""))
+    if held is not None:
+        return held.task_id, held.digest
+    fact = event.known_keys.get(key)
+    return None if fact is None else (fact.task_id, fact.digest)
 
 
 def accept(
@@ -198,17 +223,14 @@ def _without_known_keys(
             continue
         if task.digest is None:
             task.digest = payload_digest(task)
-        held_id = core.keys.get(task.key)
-        held = core.tasks.get(held_id) if held_id is not None else new_keys.get(task.key)
-        fact = event.known_keys.get(task.key)
-        if held is not None:
-            other, digest = held.task_id, held.digest
-        elif fact is not None:
-            other, digest = fact.task_id, fact.digest
-        else:
-            new_keys[task.key] = task
-            fresh.append(task)
-            continue
+        owner = _owner(core, event, task.key)
+        if owner is None:
+            first = new_keys.setdefault(task.key, task)
+            if first is task:
+                fresh.append(task)
+                continue
+            owner = first.task_id, first.digest
+        other, digest = owner
         if digest != task.digest:
             raise KeyConflict(
                 f"the key {task.key[:80]!r} stands for task {other}, which has another payload",
