@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from omnimind.client.protocol import MAX_FRAME
-from omnimind.errors import InvalidInput, OmniMindError
+from omnimind.errors import Forbidden, OmniMindError
 
 Call = Callable[[str, bytes], Awaitable[bytes]]
 
@@ -66,7 +66,7 @@ class SocketServer:
                 if not known:
                     known = self._greet(method, body)
                     if not known:
-                        refused = InvalidInput(
+                        refused = Forbidden(
                             "the token is not this instance's", field="token", hint="see OMNIMIND_HOME/token"
                         )
                         self._answer(writer, number, False, _encode(refused.to_problem()))
