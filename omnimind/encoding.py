@@ -30,7 +30,7 @@ Path = tuple[Any, ...]
 
 def pickled(value: Any) -> bytes:
     """Return a cloudpickle, which also takes functions and classes of `__main__` along."""
-    import cloudpickle  # type: ignore[import-untyped]  # noqa: PLC0415 (10 ms that JSON users do not pay)
+    import cloudpickle  # noqa: PLC0415 (10 ms that JSON users do not pay)
 
     data: bytes = cloudpickle.dumps(value, protocol=5)
     return data

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 from omnimind.client.code import Folder
+from omnimind.client.options import seconds_of
 from omnimind.client.package import pack_folder
 from omnimind.client.transport import Transport
+from omnimind.client.via_ray import RayTransport, in_ray, job_folder
 from omnimind.client.via_socket import SocketTransport, token_file
 from omnimind.errors import InvalidInput, Unavailable
+from omnimind.instance import Paths, home_path, ray_environment, running
 
 FIRST_TRY = 2.0
 """Seconds that `connect` gives a coordinator that is just being restarted."""
@@ -28,49 +32,31 @@ class Target:
         working_dir: str | os.PathLike[str] | None,
         patience: float,
     ) -> None:
-        if home is not None and address is not None:
-            raise InvalidInput("give `home` or `address`, not both", field="address")
         self._home = home
         self._address = address
         self._token = token
         self._working_dir = working_dir
-        self._patience = patience
+        self._patience = seconds_of(patience, "timeout", zero=False)
+        if address is not None:
+            _check_address(address)
+            if home is not None and address != "ray":
+                raise InvalidInput("give `home` or `address`, not both", field="address")
 
     async def open(self, transport: Transport | None = None) -> tuple[Transport, Folder | None]:
         """Return a connected transport, and the packed working folder where there is one."""
-        folder = None
-        if self._working_dir is not None:
-            folder = await asyncio.to_thread(pack_folder, Path(self._working_dir))
         if transport is None:
             transport = await self._find()
         else:
             await transport.connect()
+        path = self._working_dir or job_folder()
+        folder = None if path is None else await asyncio.to_thread(pack_folder, Path(path))
         return transport, folder
 
     async def _find(self) -> Transport:
-        match self._address:
-            case None:
-                return await self._nearest()
-            case "ray":
-                return await self._ray(None)
-            case str() as address if address.startswith(("http://", "https://")):
-                hint = "run on a machine of the cluster and leave the address out, or use address='ray'"
-                msg = "connecting over HTTP is not part of this version"
-                raise InvalidInput(msg, field="address", hint=hint)
-            case str() as address if address.startswith("ray://"):
-                hint = "use address='ray' on a machine of the cluster"
-                raise InvalidInput("Ray's client mode is not supported", field="address", hint=hint)
-            case str() as address if ":" in address:
-                return await self._ray(address)
-            case other:
-                hint = "leave it out, or use 'ray' or the 'host:port' of a Ray cluster"
-                raise InvalidInput(f"{other!r} is no address", field="address", hint=hint)
-
-    async def _nearest(self) -> Transport:
-        """Return the home's socket when it answers, else Ray when this process belongs to a cluster."""
-        from omnimind.client.via_ray import in_ray  # noqa: PLC0415
-        from omnimind.instance import Paths, home_path  # noqa: PLC0415
-
+        if self._address == "ray":
+            return await self._ray(None)
+        if self._address is not None:
+            return await self._ray(self._address)
         paths = Paths(home_path(self._home))
         if paths.socket.exists():
             token = self._token
@@ -87,14 +73,44 @@ class Target:
         if self._home is None and in_ray():
             return await self._ray(None)
         msg = f"no instance of OmniMind runs in {paths.home}"
-        raise Unavailable(msg)
+        raise Unavailable(msg, hint=_start_hint(paths))
 
     async def _ray(self, address: str | None) -> Transport:
-        from omnimind.client.via_ray import RayTransport  # noqa: PLC0415
-
-        transport = RayTransport(address, self._token, patience=self._patience)
+        """Go by Ray: to an address, to what this process belongs to, or to the instance of the home."""
+        environment: dict[str, str] = {}
+        if address is not None:
+            environment["RAY_ADDRESS"] = address
+        elif not in_ray() or self._home is not None:
+            paths = Paths(home_path(self._home))
+            record = running(paths)
+            if record is None:
+                msg = f"no instance of OmniMind runs in {paths.home}, and this process is in no Ray cluster"
+                raise Unavailable(msg, hint=_start_hint(paths))
+            environment = ray_environment(paths, record)
+        if self._token is not None:
+            environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
+        transport = RayTransport(environment, patience=self._patience)
         await transport.connect()
         return transport
+
+
+def _check_address(address: Any) -> None:
+    if not isinstance(address, str):
+        raise InvalidInput(f"it is text, not {type(address).__name__}", field="address")
+    if address.startswith(("http://", "https://")):
+        hint = "run on a machine of the cluster and leave the address out, or use address='ray'"
+        raise InvalidInput("connecting over HTTP is not part of this version", field="address", hint=hint)
+    if address.startswith("ray://"):
+        hint = "use address='ray' on a machine of the cluster"
+        raise InvalidInput("Ray's client mode is not supported", field="address", hint=hint)
+    if address != "ray" and ":" not in address:
+        hint = "leave it out, or use 'ray' or the 'host:port' of a Ray cluster"
+        raise InvalidInput(f"{address!r} is no address", field="address", hint=hint)
+
+
+def _start_hint(paths: Paths) -> str:
+    flag = "" if paths.home == home_path(None) else f" --home {paths.home}"
+    return f"start one with: omnimind up --detach{flag}"
 
 
 async def _insist(transport: SocketTransport) -> None:

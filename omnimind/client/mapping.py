@@ -23,6 +23,8 @@ LINGER = 0.025
 WINDOW = 8192
 _PATIENCE = 60.0
 _PAUSE = 0.25
+_LOOKS_MAX = 128
+_SHORT_SECONDS = 0.5
 _WINDOW_BYTES = 64 << 20
 _RESULT_BYTES = 256 << 20
 
@@ -55,6 +57,7 @@ class Run:
         self._deliver = deliver
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_answer = time.monotonic()
+        self._looks = asyncio.Semaphore(_LOOKS_MAX)
 
     def add(self, slab: Slab) -> None:
         """Send a slab on its way."""
@@ -82,11 +85,16 @@ class Run:
         for task, index in zip(slab.ids(answer.existing), slab.indexes, strict=True):
             waiting.setdefault(task, []).append(index)
         while waiting:
-            watch = WatchRequest(ids=list(waiting), timeout=WATCH_SECONDS, linger=LINGER)
-            ended = await self._patiently(lambda asked=watch: self._watch(asked))  # type: ignore[misc]
+            ended = await self._patiently(lambda: self._look(list(waiting)))
             pairs = [(index, result) for result in ended.results for index in waiting.pop(result.task_id, ())]
             if pairs:
                 self._deliver(Chunk(pairs, share * len(pairs)))
+
+    async def _look(self, ids: list[str]) -> WatchAnswer:
+        """Ask for ends, with so many calls open at one time as one connection carries."""
+        async with self._looks:
+            seconds = _SHORT_SECONDS if self._looks.locked() else WATCH_SECONDS
+            return await self._watch(WatchRequest(ids=ids, timeout=seconds, linger=LINGER))
 
     async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Ask again what was refused for the moment: a full queue, a locked ledger, a restart."""

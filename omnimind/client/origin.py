@@ -47,7 +47,7 @@ def carried(travels_otherwise: Path | None = None) -> Iterator[None]:
 
     travels_otherwise: a folder whose modules do not need it, since it is packed as a whole.
     """
-    import cloudpickle  # type: ignore[import-untyped]  # noqa: PLC0415 (10 ms that few pay)
+    import cloudpickle  # noqa: PLC0415 (10 ms that few pay)
 
     with _lock:
         registered: list[ModuleType] = []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omnimind.client.protocol import Empty, decode, encode
+from omnimind.client.protocol import Hello, decode, encode
 from omnimind.client.transport import UNREPEATABLE
-from omnimind.errors import InvalidInput, OmniMindError, Unavailable
+from omnimind.errors import OmniMindError, Unavailable, from_problem
 
 ACTOR = "coordinator"
 NAMESPACE = "omnimind"
@@ -44,29 +45,24 @@ def job_folder() -> Path | None:
 
 
 class RayTransport:
-    """A `Transport` over `call.remote(method, body)` of the coordinator's actor.
+    """A `Transport` over `call_ray` of the coordinator's actor.
 
-    address: what Ray is initialised with when this process is not connected yet (None: Ray's own rules).
-    token: of the Ray cluster, for that case. patience: seconds for which a call waits for a coordinator
-    that is being restarted.
+    environment: variables by which Ray finds the cluster, for a process that is not connected to Ray yet
+    (RAY_ADDRESS among them, else Ray's own rules hold). patience: seconds for which a call waits for a
+    coordinator that is being restarted.
     """
 
-    def __init__(
-        self, address: str | None = None, token: str | None = None, *, patience: float = 30.0
-    ) -> None:
-        self._address = address
-        self._token = token
+    def __init__(self, environment: Mapping[str, str], *, patience: float = 30.0) -> None:
+        self._environment = environment
         self._patience = patience
         self._actor: Any = None
 
     async def connect(self) -> dict[str, Any]:
         await asyncio.to_thread(self._attach)
-        answer = await self.call("ping", encode(Empty()), self._patience)
-        return {"version": 1, **decode(answer)}
+        found: dict[str, Any] = decode(await self.call("hello", encode(Hello(token="")), self._patience))
+        return found
 
     async def call(self, method: str, body: bytes, timeout: float | None = None) -> bytes:
-        import ray.exceptions  # noqa: PLC0415
-
         loop = asyncio.get_running_loop()
         give_up = loop.time() + (self._patience if timeout is None else timeout)
         pause = _BACKOFF_FIRST
@@ -75,25 +71,34 @@ class RayTransport:
                 if self._actor is None:
                     await asyncio.to_thread(self._attach)
                 async with asyncio.timeout_at(None if timeout is None else give_up):
-                    answer: bytes = await asyncio.wrap_future(self._actor.call.remote(method, body).future())
-                    return answer
-            except ray.exceptions.RayTaskError as error:
-                raise _cause_of(error, method) from None
-            except ray.exceptions.RayActorError as error:
-                self._actor = None
-                trouble = Unavailable(f"the coordinator went away during `{method}`: {type(error).__name__}")
-                if method in UNREPEATABLE:
-                    trouble.hint = "it may have been done all the same: look before you repeat it"
-                    raise trouble from error
+                    return await self._once(method, body)
             except Unavailable as error:
-                trouble = error
+                if loop.time() + pause > give_up or (error.details.get("sent") and method in UNREPEATABLE):
+                    raise
             except TimeoutError as error:
                 msg = f"no answer to `{method}` within {timeout:g} s"
                 raise Unavailable(msg) from error
-            if loop.time() + pause > give_up:
-                raise trouble
             await asyncio.sleep(pause)
             pause = min(pause * 1.6, _BACKOFF_LAST)
+
+    async def _once(self, method: str, body: bytes) -> bytes:
+        import ray.exceptions  # noqa: PLC0415
+
+        try:
+            ref = self._actor.call_ray.remote(method, body)
+            good, answer = await asyncio.wrap_future(ref.future())
+        except ray.exceptions.RayTaskError as error:
+            msg = f"the coordinator failed in `{method}`: {error.cause}"
+            raise OmniMindError(msg) from error
+        except ray.exceptions.RayError as error:
+            self._actor = None
+            hint = "it may have been done all the same: look before you repeat it"
+            msg = f"the coordinator went away during `{method}`: {type(error).__name__}"
+            raise Unavailable(msg, hint=hint if method in UNREPEATABLE else None, sent=True) from error
+        if not good:
+            raise from_problem(decode(answer))
+        data: bytes = answer
+        return data
 
     async def close(self) -> None:
         """Leave Ray as it is: others in this process may use it."""
@@ -101,38 +106,23 @@ class RayTransport:
 
     def _attach(self) -> None:
         """Connect this process to Ray where needed, and find the actor. Blocks; raises Unavailable."""
+        if not _initialised():
+            os.environ.update(self._environment)  # before the import: Ray reads some of it then
         import ray  # noqa: PLC0415
 
-        if not ray.is_initialized():
-            if self._token is not None:
-                os.environ["RAY_AUTH_MODE"] = "token"
-                os.environ["RAY_AUTH_TOKEN"] = self._token
-            try:
-                # "auto" finds a cluster or fails; without it Ray would start one of its own.
-                ray.init(address=self._address or "auto", log_to_driver=False)
-            except Exception as error:
-                msg = f"Ray cannot be reached: {error}"
-                raise Unavailable(msg) from error
         try:
+            if not ray.is_initialized():
+                # "auto" finds a cluster or fails; without it Ray would start one of its own.
+                ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
             self._actor = ray.get_actor(ACTOR, namespace=NAMESPACE)
         except ValueError as error:
             msg = "Ray runs here, but no OmniMind in it"
             raise Unavailable(msg) from error
         except Exception as error:
-            msg = f"Ray does not find the coordinator: {error}"
+            msg = f"Ray cannot be reached: {error}"
             raise Unavailable(msg) from error
 
 
 def _initialised() -> bool:
     ray: Any = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
-
-
-def _cause_of(error: Any, method: str) -> OmniMindError:
-    """Return the coordinator's own error from what Ray wraps around it."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, OmniMindError):
-        return cause
-    if isinstance(cause, TypeError | ValueError):
-        return InvalidInput(f"`{method}`: {cause}")
-    return OmniMindError(f"the coordinator failed in `{method}`: {cause or error}")

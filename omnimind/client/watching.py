@@ -12,17 +12,26 @@ WATCH_SECONDS = 30.0
 """How long one `watch` call stays open before it is asked again."""
 _LINGER = 0.005
 _IDS_MAX = 1024
+_LONG_ROUNDS = 32
+_SHORT_SECONDS = 0.25
+_ROUNDS_MAX = 512
+"""Below what a coordinator carries out for one connection at a time."""
 
 Ask = Callable[[WatchRequest], Awaitable[WatchAnswer]]
 
 
 class Watcher:
-    """Gathers what is asked for within one turn of the event loop into one `watch` call."""
+    """Gathers what is asked for within one turn of the event loop into one `watch` call.
+
+    The first few calls stay open for long; further ones come back soon, and what they still wait for is
+    asked again together. So thousands of waiters keep some tens of calls open.
+    """
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._waiters: dict[str, list[asyncio.Future[Result]]] = {}
         self._fresh: list[str] = []
+        self._flushing = False
         self._rounds: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
@@ -35,14 +44,11 @@ class Watcher:
 
     def future(self, task_id: str) -> asyncio.Future[Result]:
         """Return a future of the task's end. Who loses interest cancels it."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.get(task_id)
         if waiters is None:
             self._waiters[task_id] = [future]
-            if not self._fresh:
-                loop.call_soon(self._flush)
-            self._fresh.append(task_id)
+            self._queue([task_id])
         else:
             waiters.append(future)
         return future
@@ -60,10 +66,17 @@ class Watcher:
             if timer is not None:
                 timer.cancel()
 
+    def _queue(self, ids: list[str]) -> None:
+        self._fresh += ids
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        for start in range(0, len(fresh), _IDS_MAX):
-            self._start(fresh[start : start + _IDS_MAX])
+        self._flushing = False
+        while self._fresh and len(self._rounds) < _ROUNDS_MAX:
+            self._start(self._fresh[:_IDS_MAX])
+            del self._fresh[:_IDS_MAX]
 
     def _start(self, ids: list[str]) -> None:
         task = asyncio.get_running_loop().create_task(self._round(ids))
@@ -71,25 +84,29 @@ class Watcher:
         task.add_done_callback(self._rounds.discard)
 
     async def _round(self, ids: list[str]) -> None:
-        while ids := self._wanted(ids):
-            try:
-                answer = await self._ask(WatchRequest(ids=ids, timeout=WATCH_SECONDS, linger=_LINGER))
-            except NotFound as error:
-                if len(ids) == 1:
-                    self._fail(ids, error)
-                else:
-                    # One of them is unknown: the others must not suffer for it.
-                    half = len(ids) // 2
-                    self._start(ids[:half])
-                    self._start(ids[half:])
-                return
-            except OmniMindError as error:
+        ids = self._wanted(ids)
+        if not ids:
+            return
+        seconds = WATCH_SECONDS if len(self._rounds) <= _LONG_ROUNDS else _SHORT_SECONDS
+        try:
+            answer = await self._ask(WatchRequest(ids=ids, timeout=seconds, linger=_LINGER))
+        except NotFound as error:
+            if len(ids) == 1:
                 self._fail(ids, error)
-                return
-            for result in answer.results:
-                for future in self._waiters.pop(result.task_id, ()):
-                    if not future.done():
-                        future.set_result(result)
+            else:
+                # One of them is unknown: the others must not suffer for it.
+                half = len(ids) // 2
+                self._start(ids[:half])
+                self._start(ids[half:])
+            return
+        except OmniMindError as error:
+            self._fail(ids, error)
+            return
+        for result in answer.results:
+            for future in self._waiters.pop(result.task_id, ()):
+                if not future.done():
+                    future.set_result(result)
+        self._queue(self._wanted(ids))
 
     def _wanted(self, ids: Iterable[str]) -> list[str]:
         """Return those that somebody still waits for, and forget the others."""
