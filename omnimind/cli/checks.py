@@ -87,6 +87,11 @@ class Facts:
         return found
 
     @property
+    def answers(self) -> bool:
+        """Return whether a coordinator answers at all, be it with a refusal."""
+        return not isinstance(self.status, Unavailable)
+
+    @property
     def nodes(self) -> list[dict[str, Any]]:
         """Return the nodes, as far as somebody answers."""
         return [] if isinstance(self.status, OmniMindError) else listed(self.status["nodes"])
@@ -202,15 +207,14 @@ def versions(facts: Facts) -> Finding:
     """Whether the same versions run everywhere: here, in the coordinator, on each node."""
     if isinstance(facts.status, OmniMindError):
         return Finding("versions", SKIPPED, "nobody answers")
-    from omnimind.cli.main import version  # noqa: PLC0415
-
     seen: dict[str, dict[str, list[str]]] = {}
 
     def note(part: str, value: str | None, where: str) -> None:
-        if value and value != "unknown":
+        if value:
             seen.setdefault(part, {}).setdefault(value, []).append(where)
 
-    note("omnimind", version(), "this command")
+    for part, value in _own_versions().items():
+        note(part, value, "this command")
     note("omnimind", facts.session.hello().get("omnimind"), "the coordinator")
     for n in facts.nodes:
         for part, value in (n.get("versions") or {}).items():
@@ -218,13 +222,21 @@ def versions(facts: Facts) -> Finding:
     mixed = {part: values for part, values in seen.items() if len(values) > 1}
     if mixed:
         told = "; ".join(
-            f"{part}: " + ", ".join(f"{v} on {' and '.join(where)}" for v, where in values.items())
+            f"{part}: " + ", ".join(f"{v} ({', '.join(where)})" for v, where in values.items())
             for part, values in mixed.items()
         )
         why = "messages and pickles of one version may not be read by another"
         return Finding("versions", ERROR, told, why, "install the same versions everywhere, then restart")
     told = ", ".join(f"{part} {next(iter(values))}" for part, values in sorted(seen.items()))
     return Finding("versions", OK, told or "nobody says which it runs")
+
+
+def _own_versions() -> dict[str, str]:
+    try:
+        from actors.preflight import versions  # noqa: PLC0415
+    except ImportError:
+        return {}
+    return versions()
 
 
 def clocks(facts: Facts) -> Finding:

@@ -85,6 +85,8 @@ def socket_file(facts: Facts) -> Finding:
         )  # fmt: skip
     if not there:
         return Finding("socket", SKIPPED, "no instance runs here")
+    if facts.answers:
+        return Finding("socket", OK, f"{path} answers")
     return Finding(
         "socket",
         WARNING,
@@ -104,6 +106,14 @@ def leftovers(facts: Facts) -> Finding:
     found = processes.marked(facts.paths.marker, [facts.paths.ray])
     if not found:
         return Finding("processes", OK, "none is left over")
+    if facts.answers:
+        return Finding(
+            "processes",
+            WARNING,
+            f"the coordinator answers, but its supervisor is gone ({len(found)} processes are without one)",
+            "nobody restarts what dies, and nobody stops it",
+            "omnimind down; then: omnimind up",
+        )
 
     def fix() -> None:
         import signal  # noqa: PLC0415
@@ -125,50 +135,38 @@ def leftovers(facts: Facts) -> Finding:
 
 
 def packages(_facts: Facts) -> Finding:
-    """Whether OmniMind's own packages are found, and not somebody else's of the same name."""
-    from importlib.util import find_spec  # noqa: PLC0415
-
+    """Whether the installed packages fit together, and no foreign one stands in front of ours."""
     import omnimind  # noqa: PLC0415
+    from omnimind.errors import BadInstallation  # noqa: PLC0415
 
-    root = Path(omnimind.__file__).parent.parent
-    spec = find_spec("actors")
-    place = (
-        None
-        if spec is None or not spec.submodule_search_locations
-        else Path(next(iter(spec.submodule_search_locations)))
-    )
-    if place is not None and place.parent == root:
-        return Finding("packages", OK, f"from {root}")
-    if place is None:
-        why, mend = (
-            "the runtime cannot start without it",
-            "install again: pip install --force-reinstall omnimind-runtime",
-        )
-        return Finding("packages", ERROR, "the package `actors` is missing", why, mend)
-    return Finding(
-        "packages",
-        ERROR,
-        f"{place} shadows OmniMind's own `actors`",
-        "`omnimind up` from here would start foreign code",
-        f"run it from another folder than {Path.cwd()}, or rename that package",
-    )
-
-
-def ray_version(_facts: Facts) -> Finding:
-    """Whether the Ray that is installed is one that OmniMind was built for."""
-    from importlib import metadata  # noqa: PLC0415
-
-    wanted = "2.60."
+    why = "`omnimind up` would start foreign code, or none"
     try:
-        found = metadata.version("ray")
-    except metadata.PackageNotFoundError:
-        found = "none"
-    if found.startswith(wanted):
-        return Finding("ray version", OK, found)
+        from actors.preflight import check  # noqa: PLC0415
+
+        check()
+    except ImportError as error:
+        mend = f"run it from another folder than {Path.cwd()}, or rename the package there; else install it again"
+        return Finding("packages", ERROR, f"OmniMind's package `actors` is not found: {error}", why, mend)
+    except BadInstallation as error:
+        return Finding("packages", ERROR, error.message, why, error.hint)
+    return Finding("packages", OK, f"from {Path(omnimind.__file__).parent.parent}")
+
+
+def settings(facts: Facts) -> Finding:
+    """Whether the settings can be read, and what they ask for can be had."""
+    from omnimind.config import load  # noqa: PLC0415
+    from omnimind.errors import ConfigError, PortInUse  # noqa: PLC0415
+
+    why = "`omnimind up` would refuse to start"
+    try:
+        found = load(facts.paths.home)
+        if facts.record is None:
+            from actors.ray_instance import check_ports  # noqa: PLC0415
+
+            check_ports(found)
+    except (ConfigError, PortInUse) as error:
+        return Finding("settings", ERROR, f"{error.field}: {error.message}", why, error.hint)
+    changed = len(found.origins)
     return Finding(
-        "ray version",
-        ERROR,
-        f"{found} is installed, {wanted}* is needed",
-        "actors rest on Ray's behaviour, which changes between minor releases",
-        f"pip install 'ray[default,serve]=={wanted}*'",
+        "settings", OK, f"{changed} set, the rest at its default" if changed else "all at their defaults"
     )

@@ -28,7 +28,7 @@ CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     checks_machine.shared_memory,
     checks_machine.open_files,
     checks_machine.packages,
-    checks_machine.ray_version,
+    checks_machine.settings,
 )
 MARKS = {"ok": "✔", "warning": "!", "error": "✘", "skipped": "·"}
 

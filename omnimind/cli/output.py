@@ -114,7 +114,7 @@ def _chosen(data: Any, fields: tuple[str, ...]) -> Any:
 
 def _dump(value: Any, form: str) -> str:
     if form == "yaml":
-        import yaml  # type: ignore[import-untyped]  # noqa: PLC0415 - who asks for it pays for it
+        import yaml  # noqa: PLC0415 - who asks for it pays for it
 
         text: str = yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=110)
         return text.rstrip("\n")

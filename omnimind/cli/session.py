@@ -95,6 +95,13 @@ class Session:
 
         return home_path(self._home)
 
+    @property
+    def home_origin(self) -> str:
+        """Return where the home's path came from: ``flag``, ``OMNIMIND_HOME`` or ``default``."""
+        if self._home:
+            return "flag"
+        return "OMNIMIND_HOME" if os.environ.get("OMNIMIND_HOME") else "default"
+
     def use_home(self, home: str | os.PathLike[str]) -> None:
         """Take another instance: `--home` after the command's name."""
         self._home = home

@@ -16,9 +16,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from omnimind.client import protocol
 from omnimind.cli.main import cli
 from omnimind.cli.session import Session
+from omnimind.client import protocol
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.policies import QueuePolicy, to_builtins
 from omnimind.cluster.states import NodeStatus, TaskStatus
@@ -98,12 +98,19 @@ class FakeCoordinator:
         self.queues = {q.name: q for q in (QueuePolicy("default"), QueuePolicy("mail", concurrency=2))}
         self.schedules: dict[str, dict[str, Any]] = {
             "nightly": {
-                "name": "nightly", "task_type": "shop.resize", "queue": "default", "cron": "0 2 * * *",
-                "interval": None, "timezone": "UTC", "paused": False, "next_run": NOW + 3600, "last_run": None,
+                "name": "nightly",
+                "task_type": "shop.resize",
+                "queue": "default",
+                "cron": "0 2 * * *",
+                "interval": None,
+                "timezone": "UTC",
+                "paused": False,
+                "next_run": NOW + 3600,
+                "last_run": None,
                 "runs": 0,
             }
-        }  # fmt: skip
-        self.logs = [[n, NOW - 10 + n, "info", f"line {n}"] for n in range(1, 4)]
+        }
+        self.logs: list[list[Any]] = [[n, NOW - 10 + n, "info", f"line {n}"] for n in range(1, 4)]
         self.unreachable = False
         self.truncated_before: float | None = None
         self.hello: dict[str, Any] = {"omnimind": "0", "epoch": 3, "pid": 42, "version": 1}
@@ -131,8 +138,11 @@ class FakeCoordinator:
     def state(self) -> str:
         """Return everything that a write could change, to compare."""
         parts = (
-            list(self.tasks.values()), list(self.nodes.values()), list(self.queues.values()), list(self.schedules.items()),
-        )  # fmt: skip
+            list(self.tasks.values()),
+            list(self.nodes.values()),
+            list(self.queues.values()),
+            list(self.schedules.items()),
+        )
         return repr(parts)
 
     # Methods.
@@ -142,7 +152,8 @@ class FakeCoordinator:
             raise NotFound(f"there is no task {wanted}")
         return self.tasks[wanted]
 
-    def _dict(self, task: DistributedTask) -> dict[str, Any]:
+    @staticmethod
+    def _dict(task: DistributedTask) -> dict[str, Any]:
         return {**task.to_dict(), "payload_encoding": task.encoding, "result_encoding": task.result_encoding}
 
     def on_status(self, _: Any) -> Any:
@@ -150,12 +161,19 @@ class FakeCoordinator:
         for t in self.tasks.values():
             by_status[t.status.value] = by_status.get(t.status.value, 0) + 1
         return {
-            "coordinator_node_id": "nod_a", "total_nodes": 2, "active_nodes": 1, "offline_nodes": 0,
-            "total_capacity": 8, "current_load": 1, "load_percentage": 12.5,
-            "pending_tasks": by_status.get("pending", 0), "running_tasks": by_status.get("running", 0),
+            "coordinator_node_id": "nod_a",
+            "total_nodes": 2,
+            "active_nodes": 1,
+            "offline_nodes": 0,
+            "total_capacity": 8,
+            "current_load": 1,
+            "load_percentage": 12.5,
+            "pending_tasks": by_status.get("pending", 0),
+            "running_tasks": by_status.get("running", 0),
             "nodes": {k: n.to_dict() for k, n in self.nodes.items()},
-            "coordinator": {"pid": 42, "node_id": "nod_a", "epoch": 3, "started_at": NOW - 7200}, "tasks": by_status,
-        }  # fmt: skip
+            "coordinator": {"pid": 42, "node_id": "nod_a", "epoch": 3, "started_at": NOW - 7200},
+            "tasks": by_status,
+        }
 
     def on_ping(self, _: Any) -> Any:
         return {"now": time.time()}
@@ -164,8 +182,13 @@ class FakeCoordinator:
         return []
 
     def on_usage(self, _: Any) -> Any:
-        return {"by_status": self.on_status(None)["tasks"], "by_queue": {}, "bytes": 4096, "pruned": 0,
-                "pruned_before": None}  # fmt: skip
+        return {
+            "by_status": self.on_status(None)["tasks"],
+            "by_queue": {},
+            "bytes": 4096,
+            "pruned": 0,
+            "pruned_before": None,
+        }
 
     def on_find(self, request: protocol.NameRequest) -> Any:
         return [t for t in self.tasks if t.startswith(request.name)][: request.limit]
@@ -195,10 +218,17 @@ class FakeCoordinator:
         error = {"type": "ValueError", "message": "no such width"}
         return [
             {
-                "task_id": request.name, "attempt": 0, "fence": 7, "node": "nod_a", "outcome": "error",
-                "cause": "the handler raised", "error": error, "ended_at": NOW - 50, "seconds": 0.25,
+                "task_id": request.name,
+                "attempt": 0,
+                "fence": 7,
+                "node": "nod_a",
+                "outcome": "error",
+                "cause": "the handler raised",
+                "error": error,
+                "ended_at": NOW - 50,
+                "seconds": 0.25,
             }
-        ]  # fmt: skip
+        ]
 
     def on_logs(self, request: protocol.LogsRequest) -> Any:
         self._task(request.task_id)
@@ -215,10 +245,14 @@ class FakeCoordinator:
         kind = "task" if request.name in self.tasks else "node"
         check = {"node": "nod_b", "check": "takes work", "ok": False, "detail": "it is cordoned"}
         return {
-            "kind": kind, "id": request.name, "status": "pending", "verdict": "no node is free",
-            "facts": {"queue": "mail", "created_at": NOW - 3600}, "checks": [check],
+            "kind": kind,
+            "id": request.name,
+            "status": "pending",
+            "verdict": "no node is free",
+            "facts": {"queue": "mail", "created_at": NOW - 3600},
+            "checks": [check],
             "story": [{"at": NOW - 3600, "what": "submitted by cli:me"}],
-        }  # fmt: skip
+        }
 
     def on_watch(self, request: protocol.WatchRequest) -> Any:
         ended = [self._task(t) for t in request.ids]
@@ -317,10 +351,17 @@ class FakeCoordinator:
 
     def on_schedule_set(self, request: protocol.ScheduleRequest) -> Any:
         made = {
-            "name": request.name, "task_type": request.task.task_type, "queue": "default", "cron": request.cron,
-            "interval": request.interval, "timezone": request.timezone, "paused": request.paused,
-            "next_run": NOW + 60, "last_run": None, "runs": 0,
-        }  # fmt: skip
+            "name": request.name,
+            "task_type": request.task.task_type,
+            "queue": "default",
+            "cron": request.cron,
+            "interval": request.interval,
+            "timezone": request.timezone,
+            "paused": request.paused,
+            "next_run": NOW + 60,
+            "last_run": None,
+            "runs": 0,
+        }
         if not request.plan:
             self.schedules[request.name] = made
         return made
@@ -350,10 +391,18 @@ class FakeCoordinator:
     def on_handlers(self, _: Any) -> Any:
         return [
             {
-                "task_type": "shop.resize", "kind": "sync", "by": "name", "module": "shop", "qualname": "resize",
-                "blob": None, "package": None, "doc": "Resize a picture.", "defaults": {"max_retries": 1}, "digest": "ab",
+                "task_type": "shop.resize",
+                "kind": "sync",
+                "by": "name",
+                "module": "shop",
+                "qualname": "resize",
+                "blob": None,
+                "package": None,
+                "doc": "Resize a picture.",
+                "defaults": {"max_retries": 1},
+                "digest": "ab",
             }
-        ]  # fmt: skip
+        ]
 
     def on_audit(self, _: Any) -> Any:
         return [{"at": NOW, "actor": "cli:me", "verb": "cancel", "subject": IDS["pending"], "detail": ""}]

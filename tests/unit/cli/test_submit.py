@@ -77,10 +77,31 @@ def test_bad_input_names_the_field(words: list[str], field: str, run: Run, fake:
 
 def test_options_travel(run: Run, fake: Any, ids: dict[str, str]) -> None:
     result = run(
-        "submit", "shop.resize", "{}", "--queue", "mail", "--priority", "high", "--key", "k", "--needs", "gpu,ssd",
-        "--needs", "big", "--timeout", "30s", "--retries", "5", "--after", ids["running"][:20], "--at-most-once",
-        "--delay", "1m", "--deadline", "1h",
-    )  # fmt: skip
+        "submit",
+        "shop.resize",
+        "{}",
+        "--queue",
+        "mail",
+        "--priority",
+        "high",
+        "--key",
+        "k",
+        "--needs",
+        "gpu,ssd",
+        "--needs",
+        "big",
+        "--timeout",
+        "30s",
+        "--retries",
+        "5",
+        "--after",
+        ids["running"][:20],
+        "--at-most-once",
+        "--delay",
+        "1m",
+        "--deadline",
+        "1h",
+    )
     assert result.exit_code == 0, result.stderr
     request = fake.asked("submit")[0]
     assert (request.queue, request.priority, request.keys) == ("mail", 3, ["k"])

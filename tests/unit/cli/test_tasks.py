@@ -14,8 +14,8 @@ Run = Callable[..., Result]
 
 
 def test_the_statuses_are_those_of_the_core() -> None:
-    assert tasks.STATUSES == tuple(s.value for s in TaskStatus)
-    assert tasks.LIVE == {s.value for s in TaskStatus} - {s.value for s in TERMINAL}
+    assert tuple(s.value for s in TaskStatus) == tasks.STATUSES
+    assert {s.value for s in TaskStatus} - {s.value for s in TERMINAL} == tasks.LIVE
 
 
 def test_unique_prefixes_are_enough(run: Run, ids: dict[str, str]) -> None:
@@ -45,8 +45,8 @@ def test_a_pickle_is_described_and_not_opened(run: Run, fake: Any, ids: dict[str
     fake.tasks[ids["completed"]].payload = b"\x80\x05cos\nsystem\n(S'exit 1'\ntR."
     fake.tasks[ids["completed"]].encoding = "pickle"
     document = json.loads(run("task", "show", ids["completed"], "--json").stdout)
-    assert document["payload"] == {"encoding": "pickle", "bytes": 26}
-    assert "26 bytes as a pickle" in run("task", "show", ids["completed"]).stdout
+    assert document["payload"] == {"encoding": "pickle", "bytes": 27}
+    assert "27 bytes as a pickle" in run("task", "show", ids["completed"]).stdout
 
 
 def test_filters_travel(run: Run, fake: Any) -> None:

@@ -1,4 +1,4 @@
-"""Writes: `--plan` changes nothing and says whether it would, `--plan-id` holds, destruction is asked about."""
+"""Writes: `--plan` changes nothing and says if it would, `--plan-id` holds, destruction is asked about."""
 
 from __future__ import annotations
 
