@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import backlog, compare, core
+from benchmarks import backlog, compare, core, status
 from benchmarks.settings import Suite
 
-SUITES: tuple[Suite, ...] = (compare.SUITE, core.SUITE, backlog.SUITE)
+SUITES: tuple[Suite, ...] = (compare.SUITE, core.SUITE, backlog.SUITE, status.SUITE)
