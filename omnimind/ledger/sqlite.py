@@ -89,13 +89,12 @@ class SqliteLedger(SqliteReads):
     def _take_over(self) -> None:
         try:
             make_private(self.path)
-            self.epoch = self._database.take_over()
-        except OmniMindError:
-            raise
         except OSError as error:
             msg = f"{self.path} cannot be opened: {error.strerror}"
             hint = f"make its folder writable for this user: ls -ld {self.path.parent}"
             raise LedgerUnavailable(msg, hint=hint, path=str(self.path)) from error
+        try:
+            self.epoch = self._database.take_over()
         except Exception as error:
             raise as_ours(error, self.path) from error
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from omnimind.errors import LedgerError
+from omnimind.failpoints import failpoint
 from omnimind.ledger.migrate import migrate
 from omnimind.ledger.schema import APPLICATION_ID
 from omnimind.ledger.sqlite_errors import as_ours
@@ -132,6 +133,7 @@ class Database:
                 migrate(connection, str(self.path))
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
                 epoch: int = connection.exec_driver_sql(TAKE_OVER).scalar_one()
+                failpoint("ledger.before_takeover")
                 connection.commit()
             except BaseException:
                 self.rollback()

@@ -174,7 +174,7 @@ def among(statement: str, values: list[str]) -> Iterator[tuple[str, list[str]]]:
         yield f"{statement} ({', '.join('?' * room)})", part
 
 
-_SIZES = (1, 8, 64, 512)
+_SIZES = (1, 4, 16, 64, 256)
 _MOST = _SIZES[-1]
 
 READY: Final = (
@@ -199,6 +199,7 @@ COUNT_HELD: Final = "SELECT queue, line, count(*) FROM tasks WHERE line >= 1 GRO
 COUNT_BY_END: Final = "SELECT status, count(*) FROM tasks WHERE line = -1 GROUP BY status"
 COUNT_ENDED: Final = "SELECT count(*) FROM tasks WHERE line = -1"
 COUNT_DELAYED: Final = "SELECT queue, count(*) FROM tasks WHERE line >= 1 AND line = 1 GROUP BY queue"
+ALL: Final = "1 = 1"
 DISCARDED: Final = "seq IN (SELECT seq FROM discarded)"
 COUNT_COMPLETED: Final = (
     "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line = -1 AND status = 'completed' LIMIT ?)"
