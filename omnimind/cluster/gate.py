@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from omnimind.cluster.events import KnownTask, Submit
-from omnimind.cluster.records import Records, TaskRow, task_from_row
+from omnimind.cluster.records import STATE_COLUMNS, TASK_COLUMNS, Records, TaskRow, task_from_row
 from omnimind.cluster.sends import Effects, Ended, Refusal, Reply, Send
 from omnimind.cluster.states import TaskStatus
 from omnimind.cluster.task import DistributedTask
 from omnimind.errors import OmniMindError
 
-_ID, _KEY, _DIGEST = 1, 8, 9
+_SEQ, _ID, _KEY, _DIGEST = (TASK_COLUMNS.index(name) for name in ("seq", "id", "key", "digest"))
+_FIXED = TASK_COLUMNS.index(STATE_COLUMNS[0])
 
 
 class Facts(Protocol):
@@ -36,20 +37,51 @@ class Facts(Protocol):
         """Return tasks by idempotency key."""
 
 
+class _Overlay:
+    """What some effects will make of the ledger, as far as the core's facts are concerned."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, KnownTask] = {}
+        self.keys: dict[str, KnownTask] = {}
+        self.inserts: dict[str, TaskRow] = {}
+        self.states: dict[int, TaskRow] = {}
+        self._folded = 0
+
+    def fold(self, gathered: list[Effects]) -> None:
+        """Take in what has been gathered since the last time."""
+        for effects in gathered[self._folded :]:
+            for row in effects.records.inserts:
+                self.inserts[row[_ID]] = row
+                self._put(KnownTask(row[_ID], TaskStatus.PENDING, row[_DIGEST]), row[_KEY])
+            for state in effects.records.updates:
+                self.states[state[-1]] = state
+            for send in effects.sends:
+                if isinstance(send, Ended):
+                    for task in send.tasks:
+                        known = KnownTask(task.task_id, task.status, task.digest, task.cause)
+                        self._put(known, task.key)
+        self._folded = len(gathered)
+
+    def _put(self, known: KnownTask, key: str | None) -> None:
+        self.known[known.task_id] = known
+        if key is not None:
+            self.keys[key] = known
+
+
 class CommitGate:
     """Holds sends back until their records, and all records before them, are committed."""
 
     def __init__(self) -> None:
         self._gathering: list[Effects] = []
         self._writing: list[Effects] = []
-        self._overlay: dict[str, KnownTask] | None = None
-        self._overlay_keys: dict[str, KnownTask] = {}
+        self._later = _Overlay()
+        """Over what gathers; `_sooner` over what is being written."""
+        self._sooner = _Overlay()
 
     def add(self, effects: Effects) -> None:
         """Take in what a core returned."""
         if effects.records or effects.sends:
             self._gathering.append(effects)
-            self._overlay = None
 
     @property
     def idle(self) -> bool:
@@ -69,6 +101,7 @@ class CommitGate:
         if self._writing or not self._gathering:
             return None
         self._writing, self._gathering = self._gathering, []
+        self._sooner, self._later = self._later, _Overlay()
         records = Records()
         for effects in self._writing:
             records.extend(effects.records)
@@ -78,7 +111,7 @@ class CommitGate:
         """Return the sends that may leave now that the transaction of `take` is durable."""
         sends = [send for effects in self._writing for send in effects.sends]
         self._writing = []
-        self._overlay = None
+        self._sooner = _Overlay()
         return sends
 
     def failed(self, error: OmniMindError) -> list[Send]:
@@ -87,7 +120,8 @@ class CommitGate:
         The core that made these effects must be thrown away: the ledger does not know of them.
         """
         waiting = [send for effects in self._writing + self._gathering for send in effects.sends]
-        self._writing, self._gathering, self._overlay = [], [], None
+        self._writing, self._gathering = [], []
+        self._sooner, self._later = _Overlay(), _Overlay()
         refused: list[Send] = []
         for send in waiting:
             if isinstance(send, Reply):
@@ -96,53 +130,44 @@ class CommitGate:
                 refused.append(send)
         return refused
 
-    def _uncommitted(self) -> dict[str, KnownTask]:
-        if self._overlay is None:
-            found: dict[str, KnownTask] = {}
-            keys: dict[str, KnownTask] = {}
-            for effects in self._writing + self._gathering:
-                for row in effects.records.inserts:
-                    known = KnownTask(row[_ID], TaskStatus.PENDING, row[_DIGEST])
-                    found[row[_ID]] = known
-                    if row[_KEY] is not None:
-                        keys[row[_KEY]] = known
-                for send in effects.sends:
-                    if isinstance(send, Ended):
-                        for task in send.tasks:
-                            known = KnownTask(task.task_id, task.status, task.digest, task.cause)
-                            found[task.task_id] = known
-                            if task.key is not None:
-                                keys[task.key] = known
-            self._overlay, self._overlay_keys = found, keys
-        return self._overlay
+    def _overlays(self) -> tuple[_Overlay, _Overlay]:
+        """Return what is not committed yet, the older part first."""
+        self._sooner.fold(self._writing)
+        self._later.fold(self._gathering)
+        return self._sooner, self._later
 
     def look_up(self, submit: Submit, live: dict[str, DistributedTask], facts: Facts) -> None:
         """Fill in what a submission must know: its dependencies, its keys, whether it was sent before.
 
         live: the tasks that the core holds, which need no look-up.
         """
+        overlays = self._overlays()
         first = next((t.task_id for t in submit.tasks if t.key is None), "")
         if first and first not in live:
-            submit.resent = first in self._uncommitted() or bool(facts.known_ids([first]))
+            submit.resent = any(first in o.known for o in overlays) or bool(facts.known_ids([first]))
         after = {d: None for t in submit.tasks for d in t.after if d not in live}
         if after:
-            submit.known_ids = facts.known_ids(list(after)) | {
-                d: known for d in after if (known := self._uncommitted().get(d))
-            }
+            submit.known_ids = facts.known_ids(list(after))
+            for overlay in overlays:
+                submit.known_ids |= {d: overlay.known[d] for d in after if d in overlay.known}
         keys = {t.key: None for t in submit.tasks if t.key is not None}
         if keys:
             submit.known_keys = facts.known_keys(list(keys))
-            self._uncommitted()
-            submit.known_keys |= {k: known for k in keys if (known := self._overlay_keys.get(k))}
+            for overlay in overlays:
+                submit.known_keys |= {k: overlay.keys[k] for k in keys if k in overlay.keys}
 
     def load(
         self, ids: Iterable[str], live: dict[str, DistributedTask], facts: Facts
     ) -> list[DistributedTask]:
-        """Return the tasks among `ids` that live on disk only."""
+        """Return the tasks among `ids` that the core does not hold, as the next commits will leave them."""
         missing = [i for i in ids if i not in live]
         if not missing:
             return []
-        over = self._uncommitted()
-        ended = {i for i in missing if i in over and over[i].status != TaskStatus.PENDING}
-        tasks = [task_from_row(row) for row in facts.tasks(missing)]
-        return [t for t in tasks if t.task_id not in ended]
+        rows = {row[_ID]: row for row in facts.tasks(missing)}
+        for overlay in self._overlays():
+            rows |= {i: overlay.inserts[i] for i in missing if i in overlay.inserts}
+            for task_id, row in rows.items():
+                state = overlay.states.get(row[_SEQ])
+                if state is not None:
+                    rows[task_id] = (*row[:_FIXED], *state[:-1])
+        return [task_from_row(row) for row in rows.values()]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from omnimind.cluster import events as ev
 from omnimind.cluster import stopping
 from omnimind.cluster.policies import MAX_NAME, QueuePolicy
-from omnimind.cluster.queues import Key, QueueState, rank_of
+from omnimind.cluster.queues import Entry, Key, QueueState, rank_of
 from omnimind.cluster.records import QueueRemoved, QueueSaved
 from omnimind.cluster.sends import Effects, Fetch, Reply
 from omnimind.cluster.states import Line
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
 
 
+def _stands(entry: Entry) -> bool:
+    return entry[3].line is Line.DELAYED and entry[3].entry == entry[2]
+
+
 class DelayedLine:
     """Tasks whose time has not come, over all queues, by when they are due."""
 
     def __init__(self) -> None:
-        self.heap: list[tuple[float, int, DistributedTask]] = []
+        self.heap: list[Entry] = []
         self.count = 0
+        self._entries = 0
         self.tail = 0
         self.horizon: Key | None = None
         self.fetching = False
@@ -43,7 +48,9 @@ class DelayedLine:
         """Stand a task in line until its `not_before`."""
         task.line = Line.DELAYED
         task.rank = task.not_before
-        heappush(self.heap, (task.rank, task.seq, task))
+        self._entries += 1
+        task.entry = self._entries
+        heappush(self.heap, (task.rank, task.seq, task.entry, task))
         self.count += 1
 
     def leave(self, task: DistributedTask, line: Line) -> None:
@@ -51,15 +58,15 @@ class DelayedLine:
         task.line = line
         self.count -= 1
         if len(self.heap) > 64 + 2 * self.count:
-            self.heap = [e for e in self.heap if e[2].line is Line.DELAYED and e[2].rank == e[0]]
+            self.heap = [entry for entry in self.heap if _stands(entry)]
             heapify(self.heap)
 
     def head(self) -> DistributedTask | None:
         """Return the task that is due first."""
         while self.heap:
-            rank, _, task = self.heap[0]
-            if task.line is Line.DELAYED and task.rank == rank:
-                return task
+            entry = self.heap[0]
+            if _stands(entry):
+                return entry[3]
             heappop(self.heap)
         return None
 
@@ -70,7 +77,7 @@ class DelayedLine:
 
     def pop(self) -> DistributedTask:
         """Take the first task out."""
-        _, _, task = heappop(self.heap)
+        task = heappop(self.heap)[3]
         self.count -= 1
         return task
 

@@ -41,6 +41,15 @@ def rank_of(task: DistributedTask, ageing: float) -> float:
     return base + (task.priority - 1) * ageing / 2
 
 
+Entry = tuple[float, int, int, DistributedTask]
+"""(rank, seq, number of the entry, task): a task that left its line and came back has a new number."""
+
+
+def _stands(entry: Entry) -> bool:
+    """Return whether an entry is not left over from an earlier stay of its task in line."""
+    return entry[3].line is Line.READY and entry[3].entry == entry[2]
+
+
 class Lane:
     """Ready tasks of one kind of one queue, by rank. Entries of tasks that have left are skipped lazily."""
 
@@ -51,7 +60,7 @@ class Lane:
         self.queue = queue
         self.no = no
         self.signature: Signature = (key[2], key[1].slots)
-        self.heap: list[tuple[float, int, DistributedTask]] = []
+        self.heap: list[Entry] = []
         self.count = 0
 
     @property
@@ -68,16 +77,16 @@ class Lane:
         """Return the first task, None when the lane is empty."""
         heap = self.heap
         while heap:
-            task = heap[0][2]
-            if task.line is Line.READY:
-                return task
+            entry = heap[0]
+            if _stands(entry):
+                return entry[3]
             heappop(heap)
         return None
 
     def compact(self) -> None:
         """Drop the entries of tasks that have left, when they are the greater part."""
         if len(self.heap) > 64 + 2 * self.count:
-            self.heap = [entry for entry in self.heap if entry[2].line is Line.READY]
+            self.heap = [entry for entry in self.heap if _stands(entry)]
             heapify(self.heap)
 
 
@@ -162,6 +171,7 @@ class QueueBook:
         self.ready = 0
         self._vnow = 0.0
         self._next_no = 0
+        self._entries = 0
         self._rate_gated: dict[str, None] = {}
 
     def set(self, policy: QueuePolicy, now: float) -> QueueState:
@@ -188,7 +198,9 @@ class QueueBook:
         place = (task.rank, task.seq)
         heap = lane.heap
         first = not heap or place < heap[0][:2]
-        heappush(heap, (task.rank, task.seq, task))
+        self._entries += 1
+        task.entry = self._entries
+        heappush(heap, (task.rank, task.seq, task.entry, task))
         lane.count += 1
         queue.ready += 1
         queue.units += units(task)
@@ -230,20 +242,19 @@ class QueueBook:
     def cut(self, queue: QueueState, keep: int) -> list[DistributedTask]:
         """Take everything of a queue's ready line beyond its first `keep` units out, and return it."""
         entries = sorted(
-            (e for lane in queue.lanes.values() for e in lane.heap if e[2].line is Line.READY),
-            key=lambda e: e[:2],
+            (e for lane in queue.lanes.values() for e in lane.heap if _stands(e)), key=lambda e: e[:3]
         )
         held = 0
         kept = len(entries)
         for position, entry in enumerate(entries):
-            held += units(entry[2])
+            held += units(entry[3])
             if held > keep:
                 kept = max(1, position)
                 break
-        cut = [entry[2] for entry in entries[kept:]]
+        cut = [entry[3] for entry in entries[kept:]]
         lost = {task.task_id for task in cut}
         for lane in list(queue.lanes.values()):
-            lane.heap = [e for e in lane.heap if e[2].line is Line.READY and e[2].task_id not in lost]
+            lane.heap = [e for e in lane.heap if _stands(e) and e[3].task_id not in lost]
             heapify(lane.heap)
             lane.count = len(lane.heap)
             self._settle(queue, lane)

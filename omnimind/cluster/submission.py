@@ -8,7 +8,7 @@ from omnimind.cluster import events as ev
 from omnimind.cluster import lines
 from omnimind.cluster.events import KnownTask
 from omnimind.cluster.sends import Accepted, Effects, Reply
-from omnimind.cluster.states import Line, TaskStatus
+from omnimind.cluster.states import TERMINAL, Line, TaskStatus
 from omnimind.cluster.task import DistributedTask, payload_digest
 from omnimind.errors import (
     CyclicDependency,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
 
 _RETRY_AFTER = 1.0
+_FAILED = tuple(status for status in TERMINAL if status is not TaskStatus.COMPLETED)
 
 
 def submit(core: CoordinatorCore, event: ev.Submit, now: float, fx: Effects) -> None:
@@ -46,8 +47,21 @@ def submit(core: CoordinatorCore, event: ev.Submit, now: float, fx: Effects) -> 
         core.count("refused")
         core.refuse(event.request, error, fx)
         return
-    accept(core, fresh, event.known_ids, now, fx)
+    accept(core, fresh, _renamed(event, fresh, existing), now, fx)
     fx.sends.append(Reply(event.request, Accepted(len(fresh), existing)))
+
+
+def _renamed(
+    event: ev.Submit, fresh: list[DistributedTask], existing: dict[int, str]
+) -> dict[str, KnownTask]:
+    """Let what comes after a task that stood under its key already come after that one; return the facts."""
+    if not existing:
+        return event.known_ids
+    names = {event.tasks[index].task_id: other for index, other in existing.items()}
+    for task in fresh:
+        if task.after:
+            task.after = tuple(names.get(dependency, dependency) for dependency in task.after)
+    return event.known_ids | {fact.task_id: fact for fact in event.known_keys.values()}
 
 
 def _resent(core: CoordinatorCore, event: ev.Submit) -> bool:
@@ -94,51 +108,65 @@ def accept(
             continue
         lines.enter(core, task, now, fx)
         core.insert(task, fx)
-    for task in inserted:
-        _wait(core, task, known, now, fx)
+    _wait(core, inserted, known, now, fx)
     core.count("submitted", len(tasks))
 
 
 def _wait(
-    core: CoordinatorCore, task: DistributedTask, known: dict[str, KnownTask], now: float, fx: Effects
+    core: CoordinatorCore,
+    tasks: list[DistributedTask],
+    known: dict[str, KnownTask],
+    now: float,
+    fx: Effects,
 ) -> None:
-    """Let a task wait for those of its dependencies that have not ended."""
-    failed: KnownTask | None = None
-    remaining: dict[str, None] = {}
-    for dependency in task.after:
-        held = core.tasks.get(dependency)
-        fact = known.get(dependency)
-        status = held.status if held is not None else (fact.status if fact is not None else None)
-        if status is None or status in {TaskStatus.PENDING, TaskStatus.RUNNING}:
-            remaining[dependency] = None
-        elif status != TaskStatus.COMPLETED and failed is None:
-            failed = KnownTask(dependency, status, cause=held.cause if held else (fact.cause if fact else ""))
-    if failed is None and remaining:
-        core.remaining[task.task_id] = remaining
-        for dependency in remaining:
-            core.dependents.setdefault(dependency, []).append(task.task_id)
-        if task.stored is Line.NONE:
-            core.insert(task, fx)
-        return
-    if failed is None:
-        task.line = Line.NONE
-        fresh = task.stored is Line.NONE
-        lines.enter(core, task, now, fx)
-        if fresh:
-            core.insert(task, fx)
-        elif task.task_id in core.tasks:
-            core.save(task, fx)
-        return
-    if task.stored is Line.NONE:
+    """Let tasks wait for those of their dependencies that have not ended.
+
+    All of them wait before the first is ended for a dependency that failed: they may wait for each other.
+    """
+    doomed: list[tuple[DistributedTask, KnownTask]] = []
+    for task in tasks:
+        failed: KnownTask | None = None
+        remaining: dict[str, None] = {}
+        for dependency in task.after:
+            held = core.tasks.get(dependency)
+            fact = known.get(dependency)
+            if held is not None:
+                fact = KnownTask(dependency, held.status, cause=held.cause)
+            if fact is not None and fact.status in _FAILED:
+                failed = failed or fact
+                remaining[dependency] = None
+            elif fact is None or fact.status != TaskStatus.COMPLETED:
+                remaining[dependency] = None
+                core.dependents.setdefault(dependency, []).append(task.task_id)
+        if failed is not None:
+            doomed.append((task, failed))
+        if remaining:
+            core.remaining[task.task_id] = remaining
+            if task.stored is Line.NONE:
+                core.insert(task, fx)
+        else:
+            _go_on(core, task, now, fx)
+    for task, failed in doomed:
+        if core.live(task.task_id) is task:
+            cause = f"dependency {failed.task_id} ended {failed.status}"
+            error = {
+                "type": "DependencyFailed",
+                "message": cause,
+                "dependency": failed.task_id,
+                "dependency_cause": failed.cause,
+            }
+            core.end(task, TaskStatus.FAILED, cause, now, fx, error)
+
+
+def _go_on(core: CoordinatorCore, task: DistributedTask, now: float, fx: Effects) -> None:
+    """Stand a task that waits for nothing any more in its line."""
+    fresh = task.stored is Line.NONE
+    task.line = Line.NONE
+    lines.enter(core, task, now, fx)
+    if fresh:
         core.insert(task, fx)
-    cause = f"dependency {failed.task_id} ended {failed.status}"
-    error = {
-        "type": "DependencyFailed",
-        "message": cause,
-        "dependency": failed.task_id,
-        "dependency_cause": failed.cause,
-    }
-    core.end(task, TaskStatus.FAILED, cause, now, fx, error)
+    elif task.task_id in core.tasks:
+        core.save(task, fx)
 
 
 def restore_waiting(core: CoordinatorCore, event: ev.Recovered, now: float, fx: Effects) -> None:
@@ -149,8 +177,7 @@ def restore_waiting(core: CoordinatorCore, event: ev.Recovered, now: float, fx: 
         (core.book.queues.get(task.queue) or lines.queue_of(core, task)).pending += 1
         if task.deadline is not None:
             core.timers.set(task.deadline, "deadline", task.task_id)
-    for task in event.waiting:
-        _wait(core, task, event.known_ids, now, fx)
+    _wait(core, event.waiting, event.known_ids, now, fx)
 
 
 def _check(core: CoordinatorCore, event: ev.Submit, now: float) -> None:

@@ -100,6 +100,8 @@ class DistributedTask(msgspec.Struct):
     """Travels alone, since it was in a batch whose worker died."""
     cancelling: str | None = None
     """The cause of a requested end (``cancelled`` or ``deadline``) while an attempt still runs."""
+    entry: int = 0
+    """The number of its entry in the heap of its line; entries with other numbers are left over."""
 
     def __post_init__(self) -> None:
         if type(self.priority) is not int:
