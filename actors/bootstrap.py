@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import ray
 
-from actors.coordinator import Coordinator, CoordinatorSettings
+from actors.coordinator import Coordinator
 from actors.names import COORDINATOR, NAMESPACE
+from actors.settings import CoordinatorSettings
 
 _CONCURRENCY = 10_000
 

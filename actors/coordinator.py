@@ -16,14 +16,14 @@ from actors.dispatch import Dispatcher
 from actors.engine import Engine
 from actors.membership import Membership
 from actors.service import Service
-from actors.socket_server import SocketServer
+from actors.settings import CoordinatorSettings
+from actors.socket_server import Push, SocketServer
 from actors.watching import Watchers
-from actors.wire import Beat, Join, Report, Store, Up, decode
+from actors.wire import UP, Beat, Fetch, Join, Report, Store, Up, decode, encode
 from omnimind.client import protocol
 from omnimind.clock import SystemClock
 from omnimind.cluster import events as ev
 from omnimind.cluster.core import CoordinatorCore
-from omnimind.cluster.policies import CoreLimits
 from omnimind.cluster.records import LogSaved
 from omnimind.errors import InvalidInput, OmniMindError
 from omnimind.ids import epoch_of
@@ -36,21 +36,8 @@ _PRUNE_STEP = 2_000
 _PROGRESS_KEPT = 10_000
 
 
-class CoordinatorSettings(msgspec.Struct, frozen=True):
-    """What a coordinator is started with. Times in seconds."""
-
-    home: str
-    socket: str
-    token_file: str
-    strategy: str = "least_loaded"
-    slots: int | None = None
-    limits: CoreLimits = CoreLimits()
-    keep_seconds: float = 7 * 86_400.0
-    keep_tasks: int = 1_000_000
-
-
 class Coordinator:
-    """The actor. `up`, `blob` and `spec` are for Node actors, `call` is for clients."""
+    """The actor. `up` is for Node actors, `call` is for clients."""
 
     def __init__(self, settings: bytes) -> None:
         self._settings = msgspec.json.decode(settings, type=CoordinatorSettings)
@@ -72,8 +59,8 @@ class Coordinator:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         clock = SystemClock()
         node_id = _own_node_id()
-        self._membership = Membership(settings.slots)
-        self._dispatcher = Dispatcher(self._membership.handle)
+        self._membership = Membership(settings)
+        self._dispatcher = Dispatcher(self._membership.post)
         self._watchers = Watchers()
         engine = Engine(
             lambda: CoordinatorCore(node_id, settings.limits, seed=os.getpid(), strategy=settings.strategy),
@@ -90,7 +77,7 @@ class Coordinator:
         await engine.start()
         self._service.learned = self._dispatcher.know
         token = Path(settings.token_file).read_text().strip()  # noqa: ASYNC240 (at the start, once)
-        self._server = SocketServer(Path(settings.socket), token, self.call)
+        self._server = SocketServer(Path(settings.socket), token, self._on_socket, self._membership.detach)
         self._engine = engine
         await self._server.start()
         self._loops = [
@@ -124,6 +111,14 @@ class Coordinator:
                 f"{method} failed: {type(error).__name__}: {error}", hint="see the coordinator's log"
             ) from None
 
+    async def _on_socket(self, method: str, body: bytes, push: Push) -> bytes:
+        if method in UP:
+            return encode(await self.up(method, body))
+        if method == "attach":
+            self._membership.attach(msgspec.msgpack.decode(body, type=str), push)
+            return encode(None)
+        return await self.call(method, body)
+
     # --- nodes ------------------------------------------------------------------------------------
 
     async def up(self, kind: str, data: bytes) -> Any:
@@ -138,9 +133,8 @@ class Coordinator:
                 await engine.ask(lambda n: ev.Outcomes(n, node_id, incarnation, batch, list(outcomes), final))
                 return None
             case Beat():
-                beat = message
-                self._take_along(beat)
-                engine.feed(ev.Heartbeat(beat.node_id, beat.incarnation, beat.batches, beat.pids))
+                self._take_along(message)
+                engine.feed(ev.Heartbeat(message.node_id, message.incarnation, message.batches, message.pids))
                 return engine.core.epoch
             case Join(node, running):
                 self._membership.refresh(node.node_id)
@@ -152,9 +146,13 @@ class Coordinator:
 
                 await engine.ask(join)
                 return engine.core.epoch
-            case Store(task_id, fence, data):
-                await engine.ask(lambda n: ev.Checkpoint(n, task_id, fence, data))
+            case Store(task_id, fence, checkpoint):
+                await engine.ask(lambda n: ev.Checkpoint(n, task_id, fence, checkpoint))
                 return None
+            case Fetch("spec", digest):
+                return await engine.read(engine.ledger.handler, digest)
+            case Fetch(_, digest):
+                return await self._service.blob_get(protocol.BlobRequest(digest))
 
     def _take_along(self, beat: Beat) -> None:
         assert self._engine is not None
@@ -166,16 +164,6 @@ class Coordinator:
         for task_id, fence, lines in beat.logs:
             if epoch_of(fence) <= self._engine.core.epoch:
                 self._engine.feed(ev.Note(0, LogSaved(task_id, fence, tuple(lines))))
-
-    async def blob(self, digest: str) -> bytes:
-        """Return stored bytes to a Node actor."""
-        return await self._service.blob_get(protocol.BlobRequest(digest))
-
-    async def spec(self, digest: str) -> bytes:
-        """Return a handler's record to a Node actor."""
-        assert self._engine is not None
-        data: bytes = await self._engine.read(self._engine.ledger.handler, digest)
-        return data
 
     # --- housekeeping -----------------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.engine import Engine
-from actors.names import COORDINATOR, NAMESPACE, node_actor
+from actors.names import NAMESPACE, node_actor
+from actors.settings import CoordinatorSettings
+from actors.socket_server import Push
 from omnimind.cluster import events as ev
 
 log = logging.getLogger("omnimind.coordinator")
@@ -20,15 +22,31 @@ _CONCURRENCY = 10_000
 
 
 class Membership:
-    """Keeps one Node actor on each living node. slots: of each node; None takes its CPUs."""
+    """Keeps one Node actor on each living node, and knows the way to it."""
 
-    def __init__(self, slots: int | None) -> None:
-        self._slots = slots
+    def __init__(self, settings: CoordinatorSettings) -> None:
+        self._settings = settings
         self._handles: dict[str, Any] = {}
+        self._links: dict[str, Push] = {}
 
-    def handle(self, node_id: str) -> Any | None:
-        """Return the handle of a node's actor."""
-        return self._handles.get(node_id)
+    def post(self, node_id: str, kind: str, data: bytes) -> None:
+        """Send a message to a node: over its line to the socket where it has one, else as a Ray call."""
+        link = self._links.get(node_id)
+        if link is not None:
+            link(kind, data)
+            return
+        handle = self._handles.get(node_id)
+        if handle is not None:
+            handle.down.remote(kind, data)
+
+    def attach(self, node_id: str, push: Push) -> None:
+        """Use a node's own line from now on."""
+        self._links[node_id] = push
+
+    def detach(self, push: Push) -> None:
+        """Forget a line that has ended."""
+        for node_id in [n for n, p in self._links.items() if p is push]:
+            del self._links[node_id]
 
     def refresh(self, node_id: str) -> None:
         """Look a node's actor up, when it has reported before it was seen here."""
@@ -66,6 +84,7 @@ class Membership:
         from actors.node import Node  # noqa: PLC0415 (a cycle: nodes know the coordinator's name)
 
         resources = node.get("Resources", {})
+        slots = self._settings.slots
         facts = {
             "node_id": node_id,
             "hostname": node.get("NodeManagerHostname", ""),
@@ -73,7 +92,7 @@ class Membership:
             "port": node.get("NodeManagerPort", 0),
             "cpu_cores": int(resources.get("CPU", 0)),
             "memory_gb": resources.get("memory", 0) / 2**30,
-            "slots": self._slots if self._slots is not None else int(resources.get("CPU", 0)),
+            "slots": slots if slots is not None else int(resources.get("CPU", 0)),
             "capabilities": capabilities(resources, node.get("Labels", {})),
         }
         return (
@@ -88,7 +107,7 @@ class Membership:
                 num_cpus=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
             )
-            .remote(facts, COORDINATOR, NAMESPACE)
+            .remote(facts, self._settings.socket, self._settings.token_file)
         )
 
 

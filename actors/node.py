@@ -17,10 +17,12 @@ from typing import Any
 
 import msgspec
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.link import Link
+from actors.names import COORDINATOR, NAMESPACE, node_actor
 from actors.packages import unpacked_uri
-from actors.wire import Beat, Join, Report, Store, encode
+from actors.scheduling import ray_options
+from actors.wire import Beat, Down, Fence, Fetch, Join, Register, Report, Run, Stop, Store, Up, decode, encode
 from omnimind import worker
 from omnimind.clock import SystemClock
 from omnimind.cluster.agent import (
@@ -35,6 +37,7 @@ from omnimind.cluster.agent import (
 from omnimind.cluster.events import Outcome
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.sends import Batch
+from omnimind.errors import OmniMindError
 from omnimind.registry import HandlerSpec
 from omnimind.runner import Pulse
 
@@ -43,30 +46,40 @@ log = logging.getLogger("omnimind.node")
 _TICK = 0.1
 _ANSWER_TIMEOUT = 15.0
 _BLOBS_KEPT = 64
+_PREPARED_KEPT = 2_000
 
 _outcomes = msgspec.msgpack.Decoder(list[Outcome])
-_batches = msgspec.msgpack.Decoder(Batch)
 _pulses = msgspec.msgpack.Decoder(Pulse)
+
+
+class _Handler:
+    """A handler's record as it travels, and the package that it needs."""
+
+    def __init__(self, spec: bytes) -> None:
+        self.spec = spec
+        self.package = msgspec.json.decode(spec, type=HandlerSpec).package
 
 
 class Node:
     """The actor. facts: what Ray says of the node (see `membership`)."""
 
-    def __init__(self, facts: dict[str, Any], coordinator: str, namespace: str) -> None:
+    def __init__(self, facts: dict[str, Any], socket: str, token_file: str) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._facts = facts
-        self._where = (coordinator, namespace)
+        self._socket, self._token_file = Path(socket), Path(token_file)
         self._clock = SystemClock()
         self._agent = NodeAgent(_incarnation())
         self._refs: dict[int, Any] = {}
         self._pids: dict[int, int] = {}
-        self._specs: dict[str, bytes] = {}
+        self._handlers: dict[str, _Handler] = {}
         self._blobs: dict[str, bytes] = {}
         self._progress: dict[str, dict[str, Any]] = {}
         self._logs: list[tuple[str, int, list[tuple[float, str, str]]]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._run = ray.remote(max_retries=0)(worker.run)
-        self._me = ray.get_runtime_context().current_actor
+        self._prepared: dict[tuple[str, int, str], Any] = {}
+        self._name = node_actor(facts["node_id"])
+        self._link = Link(self._take)
         self._up: Any = None
         self._spawn(self._live())
 
@@ -75,33 +88,29 @@ class Node:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    # --- called by the coordinator ------------------------------------------------------------------
+    # --- messages from the coordinator --------------------------------------------------------------
 
-    async def run(self, data: bytes, spec: bytes) -> None:
-        """Start a batch."""
-        batch = _batches.decode(data)
-        if spec:
-            self._specs[batch.options.handler] = spec
-        self._do(self._agent.run(batch, self._clock.now()))
+    async def down(self, kind: str, data: bytes) -> None:
+        """Take in a message of the coordinator that came as a Ray call."""
+        self._take(kind, data)
 
-    async def stop(self, incarnation: str, fence: int, indexes: list[int], hard: bool, cause: str) -> None:
-        """End items of a batch."""
-        if incarnation == self._agent.incarnation:
-            self._do(self._agent.stop(fence, tuple(indexes), hard=hard, cause=cause))
-
-    async def register(self) -> None:
-        """Report for work again."""
-        self._do(self._agent.asked_to_register(self._clock.now()))
-
-    async def fence(self, incarnation: str) -> None:
-        """End everything and join as new: this life was given up."""
-        if incarnation == self._agent.incarnation:
-            log.warning("this node was given up: its batches end, it joins as new")
-            self._do(self._agent.fenced(_incarnation(), self._clock.now()))
-
-    async def pid(self) -> int:
-        """Return this process's id."""
-        return os.getpid()
+    def _take(self, kind: str, data: bytes) -> None:
+        agent, now = self._agent, self._clock.now()
+        message: Down = decode(kind, data)
+        match message:
+            case Run(batch, spec):
+                if spec and batch.options.handler not in self._handlers:
+                    self._handlers[batch.options.handler] = _Handler(spec)
+                self._do(agent.run(batch, now))
+            case Stop(incarnation, fence, indexes, hard, cause):
+                if incarnation == agent.incarnation:
+                    self._do(agent.stop(fence, indexes, hard=hard, cause=cause))
+            case Register():
+                self._do(agent.asked_to_register(now))
+            case Fence(incarnation):
+                if incarnation == agent.incarnation:
+                    log.warning("this node was given up: its batches end, it joins as new")
+                    self._do(agent.fenced(_incarnation(), now))
 
     # --- called by workers --------------------------------------------------------------------------
 
@@ -129,7 +138,7 @@ class Node:
         """Return stored bytes; kept here for the next worker."""
         data = self._blobs.get(digest)
         if data is None:
-            data = await self._ask("blob", digest)
+            data = await self._ask("fetch", Fetch("blob", digest))
             if len(self._blobs) >= _BLOBS_KEPT:
                 del self._blobs[next(iter(self._blobs))]
             self._blobs[digest] = data
@@ -137,7 +146,7 @@ class Node:
 
     async def checkpoint(self, task_id: str, fence: int, data: bytes) -> None:
         """Store a checkpoint of a running attempt; returns when it is durable."""
-        await self._ask("up", "store", encode(Store(task_id, fence, data)))
+        await self._ask("store", Store(task_id, fence, data))
 
     # --- commands -----------------------------------------------------------------------------------
 
@@ -174,26 +183,20 @@ class Node:
         self._do(self._agent.ended(fence, outcomes, death, self._clock.now()))
 
     async def _submit(self, batch: Batch) -> Any:
-        options = batch.options
-        spec = self._specs.get(options.handler)
-        if spec is None:
-            spec = self._specs[options.handler] = await self._ask("spec", options.handler)
-        chosen: dict[str, Any] = {
-            "name": f"{batch.task_type}" + (f" x{len(batch.items)}" if len(batch.items) > 1 else ""),
-            "num_cpus": options.num_cpus,
-        }
-        if options.num_gpus:
-            chosen["num_gpus"] = options.num_gpus
-        if options.memory:
-            chosen["memory"] = options.memory
-        if batch.strategy == "affinity":
-            chosen["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self._facts["node_id"], soft=True)
-        else:
-            chosen["scheduling_strategy"] = "SPREAD"
-        package = msgspec.json.decode(spec, type=HandlerSpec).package
-        if package is not None:
-            chosen["runtime_env"] = {"working_dir": await unpacked_uri(package, self.blob)}
-        return self._run.options(**chosen).remote(encode(batch), spec, self._me)
+        digest = batch.options.handler
+        handler = self._handlers.get(digest)
+        if handler is None:
+            handler = self._handlers[digest] = _Handler(await self._ask("fetch", Fetch("spec", digest)))
+        key = (digest, len(batch.items), batch.strategy)
+        prepared = self._prepared.get(key)
+        if prepared is None or prepared[0] != batch.options:
+            if len(self._prepared) >= _PREPARED_KEPT:
+                self._prepared.clear()
+            chosen = ray_options(batch, self._facts["node_id"])
+            if handler.package is not None:
+                chosen["runtime_env"] = {"working_dir": await unpacked_uri(handler.package, self.blob)}
+            prepared = self._prepared[key] = (batch.options, self._run.options(**chosen))
+        return prepared[1].remote(encode(batch), handler.spec, self._name, NAMESPACE)
 
     def _kill(self, fence: int) -> None:
         ref = self._refs.get(fence)
@@ -205,19 +208,33 @@ class Node:
 
     # --- messages to the coordinator ----------------------------------------------------------------
 
-    async def _ask(self, method: str, *args: Any) -> Any:
-        if self._up is None:
-            name, namespace = self._where
-            self._up = ray.get_actor(name, namespace=namespace)
-        ref = getattr(self._up, method).remote(*args)
-        return await asyncio.wait_for(asyncio.wrap_future(ref.future()), _ANSWER_TIMEOUT)
+    async def _ask(self, kind: str, message: Up) -> Any:
+        """Send a message up, by the socket where that is possible, and return its answer."""
+        data = encode(message)
+        async with asyncio.timeout(_ANSWER_TIMEOUT):
+            if self._link.open:
+                return msgspec.msgpack.decode(await self._link.call(kind, data))
+            if self._up is None:
+                self._up = ray.get_actor(COORDINATOR, namespace=NAMESPACE)
+            return await asyncio.wrap_future(self._up.up.remote(kind, data).future())
+
+    async def _dial(self) -> None:
+        """Open the line to the coordinator, when it is on this host."""
+        try:
+            token = self._token_file.read_text().strip()
+            link = Link(self._take)
+            await link.dial(self._socket, token, self._facts["node_id"])
+        except (OSError, OmniMindError) as error:
+            log.debug("no line to the coordinator: %s", error)
+        else:
+            self._link = link
 
     async def _send_report(self, report: SendReport) -> None:
         message = Report(
             self._facts["node_id"], report.incarnation, report.fence, report.outcomes, report.final
         )
         try:
-            await self._ask("up", "report", encode(message))
+            await self._ask("report", message)
         except Exception as error:  # noqa: BLE001 (the coordinator is away: sent again later)
             log.info("a report did not arrive: %s", _short(error))
             self._agent.failed(report.number, self._clock.now())
@@ -239,7 +256,7 @@ class Node:
             pids={"node": os.getpid()},
         )
         try:
-            epoch = await self._ask("up", "join", encode(Join(node, running)))
+            epoch = await self._ask("join", Join(node, running))
         except Exception as error:  # noqa: BLE001 (asked again later)
             log.info("the coordinator does not answer: %s", _short(error))
         else:
@@ -251,7 +268,7 @@ class Node:
         logs, self._logs = self._logs, []
         beat = Beat(self._facts["node_id"], incarnation, batches, {"node": os.getpid()}, progress, logs)
         try:
-            await self._ask("up", "beat", encode(beat))
+            await self._ask("beat", beat)
         except Exception as error:  # noqa: BLE001 (the next beat is a second away)
             log.info("a heartbeat did not arrive: %s", _short(error))
             self._progress = progress | self._progress
@@ -259,6 +276,8 @@ class Node:
 
     async def _live(self) -> None:
         while True:
+            if not self._link.open and self._socket.exists():
+                await self._dial()
             self._do(self._agent.tick(self._clock.now()))
             await asyncio.sleep(_TICK)
 

@@ -18,7 +18,9 @@ import msgspec
 from omnimind.client.protocol import MAX_FRAME
 from omnimind.errors import Forbidden, OmniMindError
 
-Call = Callable[[str, bytes], Awaitable[bytes]]
+Push = Callable[[str, bytes], None]
+Call = Callable[[str, bytes, Push], Awaitable[bytes]]
+"""(method, body, way to push messages to this connection) -> answer"""
 
 _HEAD = 4
 _IN_FLIGHT = 1_024
@@ -27,12 +29,13 @@ _frame = msgspec.msgpack.Decoder(tuple[int, str, bytes])
 
 
 class SocketServer:
-    """Serves `call` on a unix socket."""
+    """Serves `call` on a unix socket. gone: hears of connections that have ended, by their `push`."""
 
-    def __init__(self, path: Path, token: str, call: Call) -> None:
+    def __init__(self, path: Path, token: str, call: Call, gone: Callable[[Push], None]) -> None:
         self._path = path
         self._token = token
         self._call = call
+        self._gone = gone
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -56,6 +59,10 @@ class SocketServer:
         calls: set[asyncio.Task[None]] = set()
         room = asyncio.Semaphore(_IN_FLIGHT)
         known = False
+
+        def push(kind: str, data: bytes) -> None:
+            self._answer(writer, 0, True, _encode((kind, data)))
+
         try:
             while True:
                 head = await reader.readexactly(_HEAD)
@@ -73,13 +80,14 @@ class SocketServer:
                         await writer.drain()
                         break
                 await room.acquire()
-                task = asyncio.ensure_future(self._one(writer, number, method, body))
+                task = asyncio.ensure_future(self._one(writer, number, method, body, push))
                 calls.add(task)
                 task.add_done_callback(calls.discard)
                 task.add_done_callback(lambda _done: room.release())
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
             pass
         finally:
+            self._gone(push)
             for task in calls:
                 task.cancel()
             writer.close()
@@ -95,9 +103,11 @@ class SocketServer:
             return False
         return isinstance(given, str) and hmac.compare_digest(given.encode(), self._token.encode())
 
-    async def _one(self, writer: asyncio.StreamWriter, number: int, method: str, body: bytes) -> None:
+    async def _one(
+        self, writer: asyncio.StreamWriter, number: int, method: str, body: bytes, push: Push
+    ) -> None:
         try:
-            answer, good = await self._call(method, body), True
+            answer, good = await self._call(method, body, push), True
         except OmniMindError as error:
             answer, good = _encode(error.to_problem()), False
         if not writer.is_closing():

@@ -26,8 +26,19 @@ _encode = msgspec.msgpack.Encoder().encode
 class _NodeWire:
     """A worker's line to the Node actor that owns its batch."""
 
-    def __init__(self, node: Any) -> None:
-        self._node = node
+    def __init__(self, node: str, namespace: str) -> None:
+        self._where = (node, namespace)
+        self._actor: Any = None
+
+    @property
+    def _node(self) -> Any:
+        # Looked up when it is needed: most batches are over before that.
+        if self._actor is None:
+            import ray  # noqa: PLC0415 (only ever called inside a Ray worker)
+
+            name, namespace = self._where
+            self._actor = ray.get_actor(name, namespace=namespace)
+        return self._actor
 
     def pulse(self, data: bytes) -> bytes:
         """Send a pulse."""
@@ -49,9 +60,10 @@ class _NodeWire:
         return answer
 
 
-def run(batch: bytes, spec: bytes, node: Any) -> bytes:
+def run(batch: bytes, spec: bytes, node: str, namespace: str) -> bytes:
     """Run a batch (msgpack of `Batch`) whose handler is `spec` (JSON of `HandlerSpec`).
 
-    node: handle of the Node actor. Returns msgpack of the outcomes that no pulse has delivered.
+    node, namespace: name of the Node actor that owns the batch. Returns msgpack of the outcomes that no
+    pulse has delivered.
     """
-    return _encode(run_batch(_batches.decode(batch), _specs.decode(spec), _NodeWire(node)))
+    return _encode(run_batch(_batches.decode(batch), _specs.decode(spec), _NodeWire(node, namespace)))

@@ -1,0 +1,20 @@
+"""What the Coordinator is started with."""
+
+from __future__ import annotations
+
+import msgspec
+
+from omnimind.cluster.policies import CoreLimits
+
+
+class CoordinatorSettings(msgspec.Struct, frozen=True):
+    """What a coordinator is started with. Times in seconds."""
+
+    home: str
+    socket: str
+    token_file: str
+    strategy: str = "least_loaded"
+    slots: int | None = None
+    limits: CoreLimits = CoreLimits()
+    keep_seconds: float = 7 * 86_400.0
+    keep_tasks: int = 1_000_000
