@@ -237,6 +237,8 @@ class Service:
             None if live else request.node,
             request.since,
             request.until,
+            # Discarded dead letters are not on the list of dead letters.
+            discarded=False if status == ("dead",) else None,
         )
         items: list[dict[str, Any]] = []
         cursor = request.cursor

@@ -138,20 +138,25 @@ class _Pulses(threading.Thread):
         super().__init__(name="omnimind-pulse", daemon=True)
         self._run: BatchRun | None = None
         self._wake = threading.Event()
+        self._parked = True
 
     def watch(self, run: BatchRun) -> None:
         self._run = run
         if not self.is_alive():
             self.start()
-        self._wake.set()
+        if self._parked:
+            self._wake.set()
 
     def leave(self) -> None:
         self._run = None
 
     def run(self) -> None:
         while True:
-            self._wake.wait()
+            self._parked = True
+            if self._run is None:
+                self._wake.wait()
             self._wake.clear()
+            self._parked = False
             idle = 0
             while idle < 20:  # noqa: PLR2004 (then sleep until the next batch)
                 time.sleep(PULSE / 5)
@@ -169,7 +174,7 @@ class _Pulses(threading.Thread):
 
 
 _pulses = _Pulses()
-_functions: dict[str, Callable[..., Any]] = {}
+_functions: dict[str, tuple[Callable[..., Any], str | None]] = {}
 _FUNCTIONS_MAX = 1_000
 
 
@@ -198,11 +203,14 @@ def _keep_logs() -> None:
             root.setLevel(logging.INFO)
 
 
-def resolve(spec: HandlerSpec, digest: str, wire: Wire) -> Callable[..., Any]:
-    """Return the handler's function; raises OmniMindError that says why it cannot be had here."""
-    function = _functions.get(digest)
-    if function is not None:
-        return function
+def resolve(spec: HandlerSpec, digest: str, wire: Wire) -> tuple[Callable[..., Any], str | None]:
+    """Return the handler's function, and the name of its parameter that takes the context.
+
+    Raises OmniMindError that says why it cannot be had here.
+    """
+    known = _functions.get(digest)
+    if known is not None:
+        return known
     try:
         if spec.by == "value":
             import cloudpickle  # noqa: PLC0415 (only for functions by value)
@@ -227,8 +235,8 @@ def resolve(spec: HandlerSpec, digest: str, wire: Wire) -> Callable[..., Any]:
         raise OmniMindError(msg)
     if len(_functions) >= _FUNCTIONS_MAX:
         _functions.clear()
-    _functions[digest] = function
-    return function
+    _functions[digest] = known = (function, _context_parameter(function))
+    return known
 
 
 def run_batch(batch: Batch, spec: HandlerSpec, wire: Wire) -> list[Outcome]:
@@ -238,8 +246,7 @@ def run_batch(batch: Batch, spec: HandlerSpec, wire: Wire) -> list[Outcome]:
     _pulses.watch(run)
     try:
         try:
-            function = resolve(spec, batch.options.handler, wire)
-            wants_context = _context_parameter(function)
+            function, wants_context = resolve(spec, batch.options.handler, wire)
         except Exception as error:  # noqa: BLE001 (every item ends with the reason)
             failure = describe(error)
             run.outcomes = [Outcome(i, "invalid", error=failure) for i in range(len(batch.items))]

@@ -130,14 +130,8 @@ def _why_waiting(
         return f"queue {task.queue} runs {queue.running} attempts, its limit is {queue.policy.concurrency}"
     if gate == "rate":
         return f"queue {task.queue} may start {queue.policy.rate:g} tasks a second; the next one soon"
-    place = (task.rank, task.seq)
     on_disk = task.task_id not in core.tasks
-    ahead = sum(
-        1
-        for lane in queue.lanes.values()
-        for entry in lane.heap
-        if entry[2].line is Line.READY and entry[:2] < place
-    )
+    ahead = queue.ahead_of((task.rank, task.seq))
     facts["ahead_in_queue"] = f"at least {ahead}" if on_disk else ahead
     if not any(c["ok"] for c in able):
         return f"all slots of capable nodes are taken; {facts['ahead_in_queue']} tasks are before it"
@@ -168,22 +162,7 @@ def explain_node(core: CoordinatorCore, node: NodeInfo, now: float) -> Explanati
     batches = core.by_node.get(node.node_id, {}).values()
     running = sum(b.open for b in batches)
     silent = now - node.last_heartbeat
-    status = node.status
-    match status:
-        case NodeStatus.ACTIVE:
-            verdict = f"takes work: {node.current_tasks} of {node.max_concurrent_tasks} slots are taken"
-        case NodeStatus.BUSY:
-            verdict = f"all {node.max_concurrent_tasks} slots are taken"
-        case NodeStatus.DEGRADED:
-            verdict = "gets no new work while it is degraded"
-        case NodeStatus.CORDONED:
-            verdict = f"cordoned: gets no new work until `omnimind node uncordon`; {running} attempts run on"
-        case NodeStatus.DRAINING:
-            verdict = f"draining: {running} attempts are left"
-        case NodeStatus.SUSPECT:
-            verdict = f"silent for {silent:.1f} s; given up after {core.limits.heartbeat_timeout:g} s"
-        case NodeStatus.OFFLINE:
-            verdict = f"offline for {silent:.0f} s; its attempts were requeued elsewhere"
+    verdict = _node_verdict(core, node, running, silent)
     return {
         "kind": "node",
         "id": node.node_id,
@@ -200,6 +179,25 @@ def explain_node(core: CoordinatorCore, node: NodeInfo, now: float) -> Explanati
         "checks": [],
         "story": [],
     }
+
+
+def _node_verdict(core: CoordinatorCore, node: NodeInfo, running: int, silent: float) -> str:
+    status = node.status
+    match status:
+        case NodeStatus.ACTIVE:
+            return f"takes work: {node.current_tasks} of {node.max_concurrent_tasks} slots are taken"
+        case NodeStatus.BUSY:
+            return f"all {node.max_concurrent_tasks} slots are taken"
+        case NodeStatus.DEGRADED:
+            return "gets no new work while it is degraded"
+        case NodeStatus.CORDONED:
+            return f"cordoned: gets no new work until `omnimind node uncordon`; {running} attempts run on"
+        case NodeStatus.DRAINING:
+            return f"draining: {running} attempts are left"
+        case NodeStatus.SUSPECT:
+            return f"silent for {silent:.1f} s; given up after {core.limits.heartbeat_timeout:g} s"
+        case NodeStatus.OFFLINE:
+            return f"offline for {silent:.0f} s; its attempts were requeued elsewhere"
 
 
 def attempts_on(core: CoordinatorCore, node_id: str) -> list[dict[str, Any]]:
