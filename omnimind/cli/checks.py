@@ -31,7 +31,7 @@ class Fix:
     """What would mend a finding: its sentence, and the deed."""
 
     says: str
-    do: Callable[[], None]
+    do: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)

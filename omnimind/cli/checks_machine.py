@@ -99,11 +99,11 @@ def socket_file(facts: Facts) -> Finding:
 
 def leftovers(facts: Facts) -> Finding:
     """Whether processes of an instance outlived it."""
-    from omnimind import processes  # noqa: PLC0415
+    from omnimind import launch, ownership, processes  # noqa: PLC0415
 
     if facts.record is not None:
         return Finding("processes", OK, f"supervisor is pid {facts.record.supervisor.pid}")
-    found = processes.marked(facts.paths.marker, [facts.paths.ray])
+    found = ownership.leftovers(facts.paths)
     if not found:
         return Finding("processes", OK, "none is left over")
     if facts.answers:
@@ -115,14 +115,6 @@ def leftovers(facts: Facts) -> Finding:
             "omnimind down; then: omnimind up",
         )
 
-    def fix() -> None:
-        import signal  # noqa: PLC0415
-
-        for process in found:
-            processes.send(process, signal.SIGTERM)
-        for process in processes.wait_gone(found, 10.0):
-            processes.send(process, signal.SIGKILL)
-
     pids = ", ".join(f"{p.pid} ({Path((processes.command(p.pid) or ['?'])[0]).name})" for p in found[:5])
     return Finding(
         "processes",
@@ -130,7 +122,10 @@ def leftovers(facts: Facts) -> Finding:
         f"{len(found)} left over: {pids}" + (", …" if len(found) > 5 else ""),  # noqa: PLR2004
         "they hold memory and ports; no task can be lost by ending them, since nobody commits their results",
         "omnimind doctor --fix",
-        Fix(f"end {len(found)} processes that an instance of this home left behind", fix),
+        Fix(
+            f"end {len(found)} processes that an instance of this home left behind",
+            lambda: launch.stop(facts.paths.home),
+        ),
     )
 
 
@@ -145,7 +140,7 @@ def packages(_facts: Facts) -> Finding:
 
         check()
     except ImportError as error:
-        mend = f"run it from another folder than {Path.cwd()}, or rename the package there; else install it again"
+        mend = f"run it from another folder than {Path.cwd()}, or rename what is there; else install again"
         return Finding("packages", ERROR, f"OmniMind's package `actors` is not found: {error}", why, mend)
     except BadInstallation as error:
         return Finding("packages", ERROR, error.message, why, error.hint)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from omnimind.cli import complete, resolve, tasks
-from omnimind.cli.options import Change, Effect, read, write
+from omnimind.cli.changes import Change, Effect
+from omnimind.cli.options import read, write
 from omnimind.cli.output import View
 from omnimind.cli.session import Session, actor
 from omnimind.cli.table import Column

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import click
 
 from omnimind.cli import checks, checks_machine
+from omnimind.cli.changes import Effect, plan_view
 from omnimind.cli.checks import Facts, Finding
 from omnimind.cli.errors import Exit, debugging
-from omnimind.cli.options import Effect, plan_view, read
+from omnimind.cli.options import read
 from omnimind.cli.output import View, say
 from omnimind.cli.session import Session
 from omnimind.cli.table import STYLES, clean

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from omnimind.cli import complete, nodes, resolve
-from omnimind.cli.options import Change, Effect, read, write
+from omnimind.cli.changes import Change, Effect
+from omnimind.cli.options import read, write
 from omnimind.cli.output import View, next_steps
 from omnimind.cli.session import Session, actor
 from omnimind.cli.table import Column

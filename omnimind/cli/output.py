@@ -160,5 +160,9 @@ def wants_colour() -> bool | None:
 
 
 def next_steps(*commands: str) -> list[str]:
-    """Return the lines that say what to type next."""
+    """Return the lines that say what to type next; they name the home where it came from a flag."""
+    ctx = click.get_current_context(silent=True)
+    session = getattr(ctx, "obj", None)
+    if session is not None and session.home_origin == "flag":
+        commands = tuple(c.replace("omnimind ", f"omnimind --home {session.home} ", 1) for c in commands)
     return [f"next: {command}" for command in commands]

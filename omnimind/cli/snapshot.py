@@ -9,6 +9,7 @@ from typing import Any
 
 from omnimind.cli.nodes import listed
 from omnimind.cli.session import Session
+from omnimind.cli.status import ended
 from omnimind.errors import Refused
 
 FAILURES = ("failed", "dead", "expired")
@@ -73,17 +74,12 @@ def again(session: Session, before: Snapshot) -> Snapshot:
         )
 
 
-def ended(status: Mapping[str, Any]) -> int:
-    """Return how many tasks have ended, ever, as far as the counters tell."""
-    counts = status.get("tasks") or {}
-    return sum(n for name, n in counts.items() if name not in {"pending", "running"})
-
-
 def rate(now: Snapshot, before: Snapshot | None) -> float | None:
     """Return tasks ended a second between two moments, or None where there is nothing to compare."""
     if before is None or now.at <= before.at:
         return None
-    return max(0, ended(now.status) - ended(before.status)) / (now.at - before.at)
+    done = sum(ended(now.status).values()) - sum(ended(before.status).values())
+    return max(0, done) / (now.at - before.at)
 
 
 def node_rates(now: Snapshot, before: Snapshot | None) -> dict[str, float]:

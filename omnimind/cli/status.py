@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from omnimind.cli.output import View, next_steps
 from omnimind.cli.session import Session
 from omnimind.cli.table import STYLES, Styled, sheet, table
 from omnimind.cli.times import local
+from omnimind.errors import Refused
 
 SHOWN = ("pending", "running", "completed", "failed", "cancelled", "expired", "dead")
 
@@ -23,6 +25,9 @@ def status(session: Session) -> View:
     """Show the cluster in one page: coordinator, tasks, load, nodes."""
     data = session.call("status")
     data["home"] = str(session.home)
+    with contextlib.suppress(Refused):
+        # The coordinator counts since its start, the ledger all that is kept.
+        data["tasks"] = session.call("usage")["by_status"]
     return View(data=data, text=_page(data), key="coordinator_node_id", notes=next_steps(*_next(data)))
 
 
@@ -47,18 +52,22 @@ def _page(data: Mapping[str, Any]) -> str:
 
 
 def counts(data: Mapping[str, Any]) -> Styled:
-    """Return how many tasks are in each status, leaving out the empty ones that need no look."""
+    """Return how many tasks are in each status; of those that have ended, only what there is."""
     found = {
         "pending": data["pending_tasks"],
         "running": data["running_tasks"],
-        **{k: v for k, v in (data.get("tasks") or {}).items() if k not in {"pending", "running"}},
+        **ended(data),
     }
     words = [
-        click.style(f"{found[name]:,} {name}", **(STYLES[name] if found[name] else {}))
-        for name in SHOWN
-        if name in found and (found[name] or name in {"pending", "running"})
+        click.style(f"{count:,} {name}", **(STYLES[name] if count else {})) for name, count in found.items()
     ]
     return Styled(" · ".join(words))
+
+
+def ended(data: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many tasks have ended, by status."""
+    counts = data.get("tasks") or {}
+    return {name: counts[name] for name in SHOWN[2:] if counts.get(name)}
 
 
 def _next(data: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omnimind.cli import complete, resolve, tasks
+from omnimind.cli.changes import Change, Effect
 from omnimind.cli.errors import outcome_code
-from omnimind.cli.options import Change, Effect, write
+from omnimind.cli.options import write
 from omnimind.cli.output import View, next_steps
 from omnimind.cli.session import Session, actor
 from omnimind.cli.table import Column

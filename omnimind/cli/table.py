@@ -103,7 +103,7 @@ def cut(text: str, width: int) -> str:
 
 def show(value: Any, kind: str = "text") -> str:
     """Return a value as a cell's text."""
-    if value is None or value in ("", []):
+    if value is None or value in ("", [], {}):
         return "-"
     if kind == "time":
         return relative(float(value))

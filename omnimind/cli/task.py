@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from omnimind.cli import complete, resolve, tasks
+from omnimind.cli.changes import Change, Effect
 from omnimind.cli.errors import outcome_code
-from omnimind.cli.options import Change, Effect, read, write
+from omnimind.cli.options import current_output, read, write
 from omnimind.cli.output import View, next_steps, say
 from omnimind.cli.session import Session, actor
 from omnimind.cli.table import show
@@ -146,7 +147,7 @@ def _follow(session: Session, task_id: str, lines: list[dict[str, Any]]) -> View
     """Print lines as they come; the last page becomes the view that ends the command."""
     from omnimind.cli.output import emit  # noqa: PLC0415
 
-    output = click.get_current_context().meta["omnimind.output"]
+    output = current_output()
     if output.format in {"json", "yaml"}:
         raise InvalidInput("a stream has no end to close the list with", field="output", hint="use -o jsonl")
     last = 0

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from omnimind.cli.changes import Change, Effect
 from omnimind.cli.errors import Exit
-from omnimind.cli.options import Change, Effect
 from omnimind.cli.output import View, next_steps, say
 from omnimind.cli.session import Session, actor
 from omnimind.cli.table import Column, Styled, block, clean, sheet, show, status, table
@@ -45,7 +45,7 @@ COLUMNS = (
 )
 DONE = (Column("TASK", "task_id"), Column("DONE", "done", kind="status"))
 ATTEMPTS = (
-    Column("ATTEMPT", "attempt", kind="number"),
+    Column("ATTEMPT", lambda a: a["attempt"] + 1, kind="number"),
     Column("OUTCOME", "outcome", kind="status"),
     Column("NODE", "node"),
     Column("ENDED", "ended_at", kind="time"),

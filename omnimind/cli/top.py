@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import click
 
 from omnimind.cli import snapshot
-from omnimind.cli.options import read
+from omnimind.cli.options import current_output, read
 from omnimind.cli.output import View, terminal_width, wants_colour
 from omnimind.cli.session import Session
 
@@ -32,7 +32,7 @@ PLAIN_WIDTH = 160
 @read()
 def top(session: Session, once: bool, interval: float) -> View:
     """Watch nodes, queues, running tasks and failures live; q quits."""
-    output = click.get_current_context().meta["omnimind.output"]
+    output = current_output()
     first = snapshot.take(session)
     if output.format == "table" and not once and sys.stdout.isatty() and sys.stdin.isatty():
         _live(session, first, interval)

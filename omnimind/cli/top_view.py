@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omnimind.cli import snapshot as shot
+from omnimind.cli.status import ended
 from omnimind.cli.table import STYLES, clean
 from omnimind.cli.tasks import first_line, took
 from omnimind.cli.times import relative
@@ -55,15 +56,14 @@ def head(now: shot.Snapshot, rates: Sequence[float], home: str) -> Text:
     """Return the first lines: instance, tasks, load, rate."""
     status = now.status
     coordinator = status.get("coordinator") or {}
-    text = Text("OmniMind ", style="bold")
+    text = Text().append("OmniMind ", "bold")
     text.append(
         f"{clean(home)}  coordinator pid {coordinator.get('pid')}, epoch {coordinator.get('epoch')}\n", "dim"
     )
     counts = {"pending": status["pending_tasks"], "running": status["running_tasks"]}
-    counts |= {k: v for k, v in (status.get("tasks") or {}).items() if k not in counts}
-    for name, count in counts.items():
-        if count or name in {"pending", "running", "completed"}:
-            text.append(f"{count:,} ").append_text(styled(name)).append("   ")
+    for name, count in (counts | ended(status)).items():
+        text.append(f"{count:,} ").append_text(styled(name)).append("   ")
+    text.append("since the coordinator's start", "dim")
     text.append(f"\nslots {status['current_load']}/{status['total_capacity']} ")
     text.append_text(bar(status["current_load"], status["total_capacity"]))
     if rates:

@@ -144,7 +144,7 @@ def test_destruction_is_asked_about_on_a_terminal(
     ids: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("omnimind.cli.options.asks", lambda: True)
+    monkeypatch.setattr("omnimind.cli.changes.asks", lambda: True)
     before = fake.state()
     result = run("deadletter", "discard", ids["dead"], stdin=typed)
     assert result.exit_code == code
