@@ -31,9 +31,9 @@ class Dispatcher:
     def __call__(self, send: Send) -> None:
         """Carry a send out."""
         match send:
-            case Dispatch(node_id, _, batch):
+            case Dispatch(node_id, incarnation, batch):
                 spec = self._specs.get(batch.options.handler, b"")
-                self._post(node_id, "run", wire.encode(wire.Run(batch, spec)))
+                self._post(node_id, "run", wire.encode(wire.Run(batch, incarnation, spec)))
             case StopAttempts(node_id, incarnation, fence, indexes, hard, cause):
                 stop = wire.Stop(incarnation, fence, indexes, hard, cause)
                 self._post(node_id, "stop", wire.encode(stop))

@@ -98,10 +98,10 @@ class Node:
         agent, now = self._agent, self._clock.now()
         message: Down = decode(kind, data)
         match message:
-            case Run(batch, spec):
+            case Run(batch, incarnation, spec):
                 if spec and batch.options.handler not in self._handlers:
                     self._handlers[batch.options.handler] = _Handler(spec)
-                self._do(agent.run(batch, now))
+                self._do(agent.run(batch, incarnation, now))
             case Stop(incarnation, fence, indexes, hard, cause):
                 if incarnation == agent.incarnation:
                     self._do(agent.stop(fence, indexes, hard=hard, cause=cause))

@@ -71,6 +71,7 @@ class Run(msgspec.Struct):
     """Start a batch. spec: its handler's record where the coordinator has it at hand."""
 
     batch: Batch
+    incarnation: str
     spec: bytes
 
 

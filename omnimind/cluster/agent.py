@@ -112,10 +112,12 @@ class NodeAgent:
         """Return how many reports are not acknowledged."""
         return len(self._outbox)
 
-    def run(self, batch: Batch, now: float) -> list[Command]:
-        """Start a batch, unless it was started before or comes from a coordinator that was replaced."""
+    def run(self, batch: Batch, incarnation: str, now: float) -> list[Command]:
+        """Start a batch, unless it was started before, or is meant for another life of this node, or
+        comes from a coordinator that was replaced.
+        """
         epoch = epoch_of(batch.fence)
-        if batch.fence in self._seen or epoch < self.epoch:
+        if batch.fence in self._seen or epoch < self.epoch or incarnation != self.incarnation:
             return []
         self.epoch = epoch
         self._seen[batch.fence] = None

@@ -125,6 +125,8 @@ def enter(core: CoordinatorCore, task: DistributedTask, now: float, fx: Effects)
 def _to_disk(core: CoordinatorCore, task: DistributedTask, fx: Effects) -> None:
     if task.stored is not Line.NONE and task.stored is not task.line:
         core.save(task, fx)
+    # An entry that is left over in a heap must not take it for one that stands there.
+    task.entry = 0
     core.forget(task)
 
 

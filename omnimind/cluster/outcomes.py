@@ -197,7 +197,8 @@ def requeue(core: CoordinatorCore, task: DistributedTask, cause: str, now: float
     task.cause = cause
     task.assigned_node = None
     task.started_at = None
-    task.line = Line.NONE
+    # Whatever its row says is out of date, also when it leads to the line where it stood before.
+    task.line, task.stored = Line.NONE, Line.RUNNING
     queue = core.book.queues[task.queue]
     queue.pending += 1
     lines.enter(core, task, now, fx)
