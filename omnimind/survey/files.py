@@ -115,7 +115,7 @@ def _walk(root: str, others: set[str], problems: list[str]) -> Iterator[os.DirEn
         for entry in listed:
             if entry.is_dir(follow_symlinks=False):
                 skipped = entry.name == "__pycache__" or entry.path in others
-                if not skipped and not _is_foreign_site(entry, root):
+                if not skipped and not (folder == root and _is_foreign_site(entry, root)):
                     waiting.append(entry.path)
             elif entry.name.endswith(".py"):
                 yield entry

@@ -10,6 +10,7 @@ from omnimind.survey.analysis import COMPLEXITY_STEPS, package_of
 
 Entry = dict[str, Any]
 
+_REASON_MAX = 500
 KEPT = 20
 """How many entries a list of extremes has in the report."""
 KEPT_WARNINGS = 200
@@ -165,7 +166,7 @@ def totals(report: Entry) -> Entry:
 def reason_of(kind: str, message: str) -> str:
     """Return one line that says why a file failed: the exception's class and its message."""
     short = kind.rpartition(".")[2]
-    text = " ".join(message.split())
+    text = " ".join(message.split())[:_REASON_MAX]
     return f"{short}: {text}" if text else short
 
 

@@ -11,7 +11,6 @@ import encodings
 import errno
 import io
 import os
-import re
 import stat
 import threading
 import tokenize
@@ -21,6 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from omnimind.survey.traps import refuse_before_compiling, refuse_before_parsing
 
 MAX_BYTES = 8 * 1024 * 1024
 """Larger files are refused: a syntax tree takes some hundred times the space of its source."""
@@ -32,9 +33,6 @@ _COMPILED_AS = "<omnimind.survey>"  # tells our file's warnings from those of ot
 _CODECS = str(Path(encodings.__file__).parent)  # `unicode_escape` warns from in there
 _WARNINGS_LOCK = threading.Lock()
 _TEXT_IN_ERROR = 200
-_MAX_GENERATORS = 1000
-_MAX_KEYWORDS = 10_000
-_LONG_NAME = re.compile(r"(?:\.[ \t]*+[^\W\d]\w*+[ \t]*+){1000}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +64,14 @@ def local_path(path: str) -> str:
 def read(path: str) -> bytes:
     """Return the bytes of a regular file; never waits, not even for a pipe without a writer."""
     descriptor = os.open(local_path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        data = file.read(MAX_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_BYTES:
         raise ValueError(
             f"larger than {MAX_BYTES // 1024 // 1024} MiB ({status.st_size} bytes): not analysed"
@@ -83,7 +84,9 @@ def parse(data: bytes, path: str) -> Parsed:
     with _captured_warnings() as caught:
         text = _decode(data, path)
         try:
-            tree = _tree(text)
+            refuse_before_parsing(text)
+            tree = ast.parse(text, _COMPILED_AS)
+            refuse_before_compiling(text, tree)
             compile(tree, _COMPILED_AS, "exec", dont_inherit=True, optimize=0)
         except SyntaxError as error:
             raise _short(error, path) from None
@@ -97,31 +100,14 @@ def parse(data: bytes, path: str) -> Parsed:
     return Parsed(text=text, tree=tree, size=len(data), warnings=tuple(caught))
 
 
-def _tree(text: str) -> ast.Module:
-    """Parse; refuses what would then overflow the compiler's stack, or keep it busy for hours."""
-    if _LONG_NAME.search(text):  # `import a.a.a…` costs the parser the square of its length in memory
-        raise RecursionError
-    tree = ast.parse(text, _COMPILED_AS)
-    if text.count("for") <= _MAX_GENERATORS and text.count("=") <= _MAX_KEYWORDS:
-        return tree
-    for node in ast.walk(tree):
-        if len(getattr(node, "generators", ())) > _MAX_GENERATORS:
-            raise RecursionError
-        if len(getattr(node, "keywords", ())) > _MAX_KEYWORDS:
-            raise ValueError(f"more than {_MAX_KEYWORDS} keyword arguments in one call: not analysed")
-    return tree
-
-
 def _decode(data: bytes, path: str) -> str:
     null = data.find(b"\0")
     if null >= 0:
         line = data.count(b"\n", 0, null) + 1
         raise SyntaxError("source code cannot contain null bytes", (path, line, None, None))
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        encoding = _encoding(data, path)
         return io.TextIOWrapper(io.BytesIO(data), encoding).read()
-    except SyntaxError as error:
-        raise _short(error, path) from None
     except UnicodeDecodeError as error:  # holds the whole file, hence a new one
         line = data.count(b"\n", 0, error.start) + 1
         raise UnicodeError(
@@ -130,6 +116,15 @@ def _decode(data: bytes, path: str) -> str:
         ) from None
     except LookupError as error:
         raise SyntaxError(f"the declared encoding is none for text: {error}", (path, 1, None, None)) from None
+
+
+def _encoding(data: bytes, path: str) -> str:
+    try:
+        return tokenize.detect_encoding(io.BytesIO(data).readline)[0]
+    except SyntaxError as error:
+        if "missing encoding declaration" in str(error):
+            return "utf-8"  # which the first lines are not: decoding them tells where
+        raise _short(error, path) from None
 
 
 def _short(error: SyntaxError, path: str) -> SyntaxError:
