@@ -143,10 +143,10 @@ class TerminalLive:
         from rich.live import Live as Foot  # noqa: PLC0415 - see `open_live`
 
         self._console = console
-        self._foot = Foot(console=console, get_renderable=self._render, refresh_per_second=8)
         self._began = time.monotonic()
         self._failures = 0
         self._last = Update(done=0, failed=0, total=0, rate=0.0, nodes=())
+        self._foot = Foot(console=console, get_renderable=self._render, refresh_per_second=8)
 
     def begin(self, total: int) -> None:
         """Open the display."""
