@@ -235,10 +235,18 @@ CONTRADICTIONS: Final = (
         "SELECT id FROM tasks WHERE (line = 3) <> (status = 'running')",
     ),
     ("these tasks ended at no time", "SELECT id FROM tasks WHERE line = -1 AND completed_at IS NULL"),
-    (
-        "these attempts belong to no task",
-        "SELECT task_id FROM attempts WHERE task_id NOT IN (SELECT id FROM tasks)",
+    *(
+        (
+            f"these {table} belong to no task",
+            f"SELECT {name} FROM {table} WHERE {name} NOT IN (SELECT {theirs} FROM tasks)",
+        )
+        for table, name, theirs in (
+            ("attempts", "task_id", "id"),
+            ("logs", "task_id", "id"),
+            ("payloads", "seq", "seq"),
+            ("checkpoints", "seq", "seq"),
+            ("discarded", "seq", "seq"),
+        )
     ),
-    ("these payloads belong to no task", "SELECT seq FROM payloads WHERE seq NOT IN (SELECT seq FROM tasks)"),
 )
 """What can only be there by a bug, as (sentence, query for the first column to name)."""
