@@ -46,12 +46,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     state: ``starting``, ``ready``, ``restarting`` (Ray or the coordinator died and comes back) or
     ``stopping``. supervisor: the process that owns the instance. children: its processes by name (``ray``,
-    ``gcs_server``, ``raylet``, ``job``), as last seen. started_at: Unix seconds of the start of the
-    supervisor. restarts: how often Ray had to be started again.
+    ``gcs_server``, ``raylet``, ``job``), as last seen. versions: of ``omnimind``, ``ray`` and ``python``.
+    started_at: Unix seconds of the supervisor's start. restarts: how often Ray had to be started again.
     """
 
     home: str
-    version: str
+    versions: dict[str, str]
     supervisor: processes.Process
     started_at: float
     state: str = "starting"

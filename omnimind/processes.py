@@ -24,6 +24,7 @@ MARKER = "OMNIMIND_INSTANCE"
 _PROC = Path("/proc")
 _STATE, _PPID, _START = 0, 1, 19  # fields of /proc/PID/stat, counted from behind the name
 _ENDED = {"Z", "X", "x"}
+_TITLES = (b"ray::", b"ray-dashboard-")
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -65,17 +66,22 @@ def parents() -> dict[int, int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Return the pids of a process' children, zombies too."""
+    return [child for child, parent in parents().items() if parent == pid]
+
+
 def tree(root: Process) -> list[Process]:
     """Return the living descendants of `root`, parents first; empty when it is gone."""
     if not lives(root):
         return []
-    children: dict[int, list[int]] = {}
+    below: dict[int, list[int]] = {}
     for pid, parent in parents().items():
-        children.setdefault(parent, []).append(pid)
+        below.setdefault(parent, []).append(pid)
     found: list[Process] = []
     line = [root.pid]
     while line:
-        for pid in children.get(line.pop(0), []):
+        for pid in below.get(line.pop(0), []):
             process = identify(pid)
             if process is not None:
                 found.append(process)
@@ -86,9 +92,8 @@ def tree(root: Process) -> list[Process]:
 def marked(marker: str, folders: Iterable[Path] = ()) -> list[Process]:
     """Return the processes of an instance, by what they inherited: also those whose parents are gone.
 
-    A process counts when its environment carries the instance's marker. Ray's workers write their title
-    over the start of their environment; one that lost the marker counts by its open log files in one of
-    `folders`. Only processes of this user are looked at, never this process or its ancestors.
+    A process counts when its environment carries the instance's marker. Some of Ray's write their title
+    over their environment; one that lost the marker so counts by its open log files in one of `folders`. Only processes of this user are looked at, never this process or its ancestors.
     """
     wanted = f"{MARKER}={marker}".encode()
     spared = _ancestors()
@@ -101,7 +106,7 @@ def marked(marker: str, folders: Iterable[Path] = ()) -> list[Process]:
             continue
         with contextlib.suppress(OSError):
             if wanted in (_PROC / str(pid) / "environ").read_bytes().split(b"\0") or (
-                _cmdline(pid).startswith(b"ray::") and _writes_below(pid, folders)
+                _cmdline(pid).startswith(_TITLES) and _writes_below(pid, folders)
             ):
                 found.append(process)
     return found

@@ -96,8 +96,21 @@ class InstanceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the coordinator places, watches and repeats work: fields of `cluster.policies.CoreLimits`."""
+    """How the coordinator places, watches and repeats work; most are fields of `policies.CoreLimits`."""
 
+    strategy: Annotated[
+        str,
+        Meta(
+            pattern="^(least_loaded|round_robin|random|ray)$",
+            description="How a node is chosen: least_loaded, round_robin, random, or ray (leave it to Ray).",
+        ),
+    ] = "least_loaded"
+    slots: (
+        Annotated[
+            int, Meta(ge=1, le=65536, description="Attempts that a node runs at one time; unset: its cores.")
+        ]
+        | None
+    ) = None
     window: Annotated[
         int, Meta(ge=1000, le=5_000_000, description="Live tasks in memory; the rest waits on disk.")
     ] = 50_000

@@ -145,13 +145,13 @@ def test_the_record_is_read_back_and_counts_only_while_its_process_lives(tmp_pat
     assert instance.running(paths) is None
     me = identify(os.getpid())
     assert me is not None
-    record = Record(home=str(tmp_path), version="1", supervisor=me, started_at=1.5, children={"ray": me})
+    record = Record(home=str(tmp_path), versions={}, supervisor=me, started_at=1.5, children={"ray": me})
     instance.write_record(paths, record)
     assert instance.read_record(paths) == record
     assert instance.running(paths) == record
     assert mode(paths.record) == 0o600
     recycled = Process(me.pid, me.started + 1, me.boot)
-    instance.write_record(paths, Record(home=str(tmp_path), version="1", supervisor=recycled, started_at=1.5))
+    instance.write_record(paths, Record(home=str(tmp_path), versions={}, supervisor=recycled, started_at=1.5))
     assert instance.running(paths) is None
     paths.record.write_text("{", encoding="utf-8")
     assert instance.read_record(paths) is None
@@ -162,7 +162,7 @@ def test_a_driver_gets_what_it_needs_to_reach_ray(tmp_path: Path) -> None:
     me = identify(os.getpid())
     assert me is not None
     record = Record(
-        home=str(tmp_path), version="1", supervisor=me, started_at=0, ray_address="127.0.0.1:7000"
+        home=str(tmp_path), versions={}, supervisor=me, started_at=0, ray_address="127.0.0.1:7000"
     )
     env = instance.ray_environment(paths, record)
     assert env["RAY_ADDRESS"] == "127.0.0.1:7000"
@@ -170,5 +170,5 @@ def test_a_driver_gets_what_it_needs_to_reach_ray(tmp_path: Path) -> None:
     assert env["RAY_AUTH_TOKEN_PATH"] == str(paths.ray_token)
     assert env["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
     assert "RAY_ADDRESS" not in instance.ray_environment(paths)
-    far = Record(home=str(tmp_path), version="1", supervisor=me, started_at=0, ray_address="10.0.0.7:7000")
+    far = Record(home=str(tmp_path), versions={}, supervisor=me, started_at=0, ray_address="10.0.0.7:7000")
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in instance.ray_environment(paths, far)
