@@ -1,0 +1,116 @@
+"""OmniMind's own Ray job: ``python -P -m actors.job --home HOME --parent PID``, a child of the supervisor.
+
+It starts the Coordinator and then only stays connected. It must stay: when the job that created a
+detached actor ends, Ray kills that actor's idle workers at once, and each lone task would pay a third
+of a second for a new one.
+
+It tells the supervisor how far it is by one JSON object a line on its standard output: ``connected``
+(where Ray is), then ``ready`` (the coordinator), or ``error``. It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors import ray_instance
+from actors.lifeline import follow
+from actors.names import NAMESPACE
+from omnimind import config
+from omnimind.config import Settings
+from omnimind.errors import OmniMindError, StartFailed
+from omnimind.instance import Paths
+
+_LOOK_EVERY = 0.02
+
+
+def main() -> None:
+    """Run the job."""
+    parser = argparse.ArgumentParser(prog="actors.job")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    args = parser.parse_args()
+    follow(args.parent)
+    tell = _own_stdout()
+    paths = Paths(args.home)
+    try:
+        _run(paths, config.effective(paths.settings), tell)
+    except OmniMindError as error:
+        tell({"error": error.to_problem()})
+        sys.exit(1)
+    sys.stdin.read()
+
+
+def _run(paths: Paths, settings: Settings, tell: Callable[[dict[str, Any]], None]) -> None:
+    import ray  # noqa: PLC0415 - takes as long as the GCS needs to come up: both at once
+
+    while not (address := ray_instance.address(paths)):
+        time.sleep(_LOOK_EVERY)
+    context: Any = ray.init(
+        address=address,
+        namespace=NAMESPACE,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        job_config=ray.job_config.JobConfig(metadata={"job_name": "omnimind"}),
+    )
+    info = context.address_info
+    tell(
+        {
+            "connected": {
+                "address": info["gcs_address"],
+                "session": info["session_dir"],
+                "dashboard": info["webui_url"] or "",
+            }
+        }
+    )
+    tell({"ready": _start_coordinator(paths, settings)})
+
+
+def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:
+    from ray.exceptions import RayError  # noqa: PLC0415
+
+    from actors.bootstrap import ensure_coordinator, settings_for  # noqa: PLC0415 - it imports Ray
+    from omnimind.cluster.policies import CoreLimits  # noqa: PLC0415
+
+    coordinator = msgspec.structs.asdict(settings.coordinator)
+    more = {name: coordinator.pop(name) for name in ("strategy", "slots")}
+    wanted = settings_for(
+        paths.home,
+        paths.socket,
+        paths.token,
+        **more,
+        limits=CoreLimits(**coordinator),
+        keep_seconds=settings.retention.age,
+        keep_tasks=settings.retention.tasks,
+    )
+    try:
+        return ensure_coordinator(wanted, timeout=settings.instance.start_timeout)
+    except RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, OmniMindError):
+            raise cause from error
+        msg = f"the coordinator did not start: {error}"
+        raise StartFailed(msg) from error
+
+
+def _own_stdout() -> Callable[[dict[str, Any]], None]:
+    """Keep standard output for our lines alone: what Ray prints goes to standard error, which is the log."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+
+    def tell(message: dict[str, Any]) -> None:
+        os.write(out, msgspec.json.encode(message) + b"\n")
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()

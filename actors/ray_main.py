@@ -1,0 +1,39 @@
+"""`ray start`, tied to its supervisor: ``python -P -m actors.ray_main PARENT_PID start …``.
+
+Ray's own daemons are tied to this process in the same way (``--block`` does that), so however the
+supervisor ends, Ray ends too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from actors.lifeline import follow
+
+_HOOK = "RAY_START_HOOK"
+
+
+def main() -> None:
+    """Turn into ``ray``."""
+    follow(int(sys.argv.pop(1)))
+    os.environ[_HOOK] = "actors.ray_main.trim"
+    from ray.scripts.scripts import main as ray  # noqa: PLC0415 - after the lifeline: it takes a second
+
+    sys.argv[0] = "ray"
+    run: Any = ray
+    run()
+
+
+def trim(params: Any, _head: bool) -> None:
+    """Take out the Ray Client server, which wants a fixed port; OmniMind's clients do not use it.
+
+    Ray calls it before it starts anything.
+    """
+    os.environ.pop(_HOOK, None)
+    params.ray_client_server_port = None
+
+
+if __name__ == "__main__":
+    main()
