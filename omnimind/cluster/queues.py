@@ -281,14 +281,16 @@ class QueueBook:
             if head is None:
                 break
             weight = len(head.payload) if type(head.payload) is bytes else 0
-            if taken and (head.solo or size + weight > max_bytes):
+            alone = head.solo or head.at_most_once
+            if taken and (alone or size + weight > max_bytes):
                 break
             heappop(heap)
             head.line = Line.RUNNING
             size += weight
             queue.units -= units(head)
             taken.append(head)
-            if head.solo:
+            if alone:
+                # At most once: a mate's crash must not cost a task that had not even begun.
                 break
         lane.count -= len(taken)
         queue.ready -= len(taken)
