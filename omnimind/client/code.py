@@ -143,7 +143,7 @@ def parts_of(fn: Callable[..., Any]) -> dict[int, Any]:
         found[id(part)] = part
         if isinstance(part, Task):
             stack.append(part.fn)
-        elif isinstance(part, FunctionType) and not is_installed(part.__module__ or "__main__"):
+        elif isinstance(part, FunctionType) and not _named(part, None):
             stack += [part.__code__, part.__defaults__, part.__kwdefaults__]
             for cell in part.__closure__ or ():
                 try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 from omnimind.client.code import Folder
 from omnimind.client.options import seconds_of
@@ -40,7 +39,8 @@ class Target:
         if address is not None:
             _check_address(address)
             if home is not None and address != "ray":
-                raise InvalidInput("give `home` or `address`, not both", field="address")
+                hint = "a home's instance is found by its socket, or with address='ray'"
+                raise InvalidInput("give `home` or `address`, not both", field="address", hint=hint)
 
     async def open(self, transport: Transport | None = None) -> tuple[Transport, Folder | None]:
         """Return a connected transport, and the packed working folder where there is one."""
@@ -94,9 +94,8 @@ class Target:
         return transport
 
 
-def _check_address(address: Any) -> None:
-    if not isinstance(address, str):
-        raise InvalidInput(f"it is text, not {type(address).__name__}", field="address")
+def _check_address(address: str) -> None:
+    address = str(address)
     if address.startswith(("http://", "https://")):
         hint = "run on a machine of the cluster and leave the address out, or use address='ray'"
         raise InvalidInput("connecting over HTTP is not part of this version", field="address", hint=hint)

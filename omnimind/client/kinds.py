@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable
 from typing import Any, TypeVar
 
 R = TypeVar("R")
 
-Steps = Callable[..., Coroutine[Any, Any, R] | Generator[Any, Any, R] | AsyncGenerator[R, Any]]
+Steps = Callable[..., Coroutine[Any, Any, R] | Generator[Any, Any, R] | AsyncIterator[R]]
 """An `async def` handler, a generator that yields progress and returns its result, or an async generator
 whose last item is its result.
 """

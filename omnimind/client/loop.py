@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from omnimind.errors import OmniMindError, Unavailable
@@ -61,7 +61,12 @@ class LoopThread:
         Ctrl-C in the waiting thread cancels it. Half the price of `asyncio.run_coroutine_threadsafe`.
         """
         errand = _Errand(work)
-        self.soon(errand.start)
+        try:
+            self.soon(errand.start)
+        except OmniMindError:
+            if isinstance(work, Coroutine):
+                work.close()  # it will not run: no warning about that
+            raise
         try:
             errand.done.acquire()
         except BaseException:

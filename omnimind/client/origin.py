@@ -84,8 +84,10 @@ def _path_of(module: ModuleType) -> Path | None:
 def _find_out(name: str) -> bool:
     module = sys.modules.get(name)
     top = name.partition(".")[0]
+    if top == "__main__":
+        return False  # whatever file it is: in a worker that name is another module
     if module is None or top == "omnimind" or top in sys.stdlib_module_names:
-        return top != "__main__"
+        return True
     path = _path_of(module)
     if path is None:
         # A namespace package, or one made at run time: as installed as where its parts lie.

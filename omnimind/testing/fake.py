@@ -220,8 +220,8 @@ class FakeCoordinator(FakeWork):
         return self.schedules[request.name]
 
     def do_schedule_set(self, request: p.ScheduleRequest) -> dict[str, Any]:
-        request.task.slab = request.task.slab or new_slab()
-        [task] = self.tasks_of(request.task)
+        template = msgspec.structs.replace(request.task, slab=new_slab())
+        [task] = self.tasks_of(template)
         next_run = None if request.paused else self.now() + (request.interval or 60.0)
         schedule = {
             "name": request.name,
@@ -237,7 +237,7 @@ class FakeCoordinator(FakeWork):
         }
         if not request.plan:
             self.schedules[request.name] = schedule
-            self._templates[request.name] = request.task
+            self._templates[request.name] = template
         self._note(request, "schedule.set", request.name)
         return schedule
 

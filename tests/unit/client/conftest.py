@@ -6,13 +6,31 @@ encoding of every request and answer, and in `test_socket` the socket.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 
 from omnimind import AsyncClient, Client
 from omnimind.testing.fake import FakeCoordinator
 from omnimind.testing.transport import FakeTransport
+
+Look = Callable[[], Any]
+Until = Callable[[Look], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture
+def until() -> Until:
+    """Return a wait for what another part of the program does: polls, since nothing there can be awaited."""
+
+    async def wait(look: Look) -> Any:
+        async with asyncio.timeout(5):
+            while not (found := look()):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        return found
+
+    return wait
 
 
 @pytest.fixture
@@ -24,7 +42,7 @@ def fake() -> Iterator[FakeCoordinator]:
 
 @pytest.fixture
 def idle() -> Iterator[FakeCoordinator]:
-    """A coordinator that runs nothing by itself: the test ends the tasks."""
+    """Return a coordinator that runs nothing by itself: the test ends the tasks."""
     coordinator = FakeCoordinator(run=False)
     yield coordinator
     coordinator.close()

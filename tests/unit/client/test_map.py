@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,8 @@ from omnimind.client import mapping
 from omnimind.errors import LedgerFull, LedgerUnavailable, QueueFull, TaskDead, TaskFailed, Unavailable
 from omnimind.testing.fake import FakeCoordinator
 from omnimind.testing.transport import FakeTransport
+
+Until = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
 
 
 @task
@@ -93,7 +95,9 @@ def test_failures_can_be_had_as_results(om: Client) -> None:
     assert found[3].task_id in repr(found[3])
 
 
-async def test_other_ends_have_errors_of_their_own(idle_om: AsyncClient, idle: FakeCoordinator) -> None:
+async def test_other_ends_have_errors_of_their_own(
+    idle_om: AsyncClient, idle: FakeCoordinator, until: Until
+) -> None:
     async def collect() -> list[TaskResult[int]]:
         return [r async for r in idle_om.map(double, [1], return_exceptions=True)]
 
@@ -103,14 +107,6 @@ async def test_other_ends_have_errors_of_their_own(idle_om: AsyncClient, idle: F
     [result] = await waiting
     assert isinstance(result.error, TaskDead)
     assert f"deadletter replay {name}" in result.error.hint
-
-
-async def until(look: Any) -> Any:
-    """Return what `look` returns as soon as it is something."""
-    async with asyncio.timeout(5):
-        while not (found := look()):
-            await asyncio.sleep(0.005)
-    return found
 
 
 class Counted:
@@ -140,7 +136,9 @@ def test_ordered_results_count_until_they_are_given_out(om: Client) -> None:
     assert source.taken <= 100 + 16
 
 
-async def test_the_window_holds_for_asyncio_too(idle_om: AsyncClient, idle: FakeCoordinator) -> None:
+async def test_the_window_holds_for_asyncio_too(
+    idle_om: AsyncClient, idle: FakeCoordinator, until: Until
+) -> None:
     source = Counted()
     results = idle_om.map(double, source, window=40)
     first = asyncio.ensure_future(anext(results))
@@ -174,7 +172,8 @@ def test_a_window_is_a_positive_number(om: Client, window: Any) -> None:
 
 
 def test_bad_options_are_refused_at_the_call(om: Client) -> None:
-    for options in ({"timeout": -1}, {"key": "k"}, {"payload": {}}, {"retires": 1}):
+    bad: list[dict[str, Any]] = [{"timeout": -1}, {"key": "k"}, {"payload": {}}, {"retires": 1}]
+    for options in bad:
         with pytest.raises(InvalidInput) as caught:
             om.map(double, [1], **options)
         assert caught.value.field in options
@@ -218,7 +217,7 @@ def test_keys_make_a_map_repeatable(om: Client, fake: FakeCoordinator) -> None:
 
 
 def test_two_payloads_under_one_key_are_one_task_with_two_results(om: Client, fake: FakeCoordinator) -> None:
-    assert list(om.map(double, [1, 1, 2], keys=["a", "a", "b"])) .count(2) == 2
+    assert list(om.map(double, [1, 1, 2], keys=["a", "a", "b"])).count(2) == 2
     assert len(fake.tasks) == 2
 
 

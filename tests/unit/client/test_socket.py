@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from omnimind.errors import Forbidden, InvalidInput, NotFound, OmniMindError, Un
 from omnimind.ids import new_slab, task_id
 from omnimind.testing.fake import FakeCoordinator
 from omnimind.testing.transport import FakeServer
+
+Until = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
 
 
 @task
@@ -122,10 +125,10 @@ async def test_a_restart_is_waited_for(transport: SocketTransport, server: FakeS
 
 
 async def test_calls_under_way_are_sent_again(
-    transport: SocketTransport, server: FakeServer, fake: FakeCoordinator
+    transport: SocketTransport, server: FakeServer, fake: FakeCoordinator, until: Until
 ) -> None:
     async with client(transport) as om:
-        await om.submit(double, 1)
+        await (await om.submit(double, 1))
         server.mute = True
         submitting = asyncio.create_task(om.submit(double, 2))
         await until(lambda: len(fake.tasks) == 2)
@@ -138,7 +141,7 @@ async def test_calls_under_way_are_sent_again(
 
 
 async def test_what_must_not_happen_twice_is_not_sent_again(
-    transport: SocketTransport, server: FakeServer, fake: FakeCoordinator
+    transport: SocketTransport, server: FakeServer, fake: FakeCoordinator, until: Until
 ) -> None:
     async with client(transport) as om:
         handle = await om.submit(double, 1)
@@ -149,7 +152,7 @@ async def test_what_must_not_happen_twice_is_not_sent_again(
         server.mute = False
         server.drop()
         with pytest.raises(Unavailable, match="may have been done"):
-            await retrying
+            _ = await retrying
         assert await om.ping()
     assert len(fake.called("retry")) == 1
 
@@ -170,14 +173,17 @@ async def test_what_was_never_sent_is_sent_later_whatever_it_is(
 
 
 async def test_waiting_survives_restarts(
-    path: Path, transport: SocketTransport, server: FakeServer, fake: FakeCoordinator
+    path: Path, transport: SocketTransport, server: FakeServer, fake: FakeCoordinator, until: Until
 ) -> None:
+    def watched(times: int) -> bool:
+        return len(fake.called("watch")) == times
+
     fake.run = False
     async with client(transport) as om:
         handle = await om.submit(double, 1)
         waiting = asyncio.create_task(handle.result(10))
         for n in range(1, 4):
-            await until(lambda n=n: len(fake.called("watch")) == n)
+            await until(partial(watched, n))
             await server.stop()
             await server.start()
         fake.end(handle.id, 2)
@@ -198,10 +204,12 @@ async def test_a_map_goes_on_over_restarts(
     assert len(fake.tasks) == 3000
 
 
-async def test_silence_has_an_end(transport: SocketTransport, server: FakeServer, fake: FakeCoordinator) -> None:
+async def test_silence_has_an_end(
+    transport: SocketTransport, server: FakeServer, fake: FakeCoordinator
+) -> None:
     await ping(transport)
     server.mute = True
-    with pytest.raises(Unavailable, match="no answer to `ping` within 0.05 s"):
+    with pytest.raises(Unavailable, match=r"no answer to `ping` within 0\.05 s"):
         await ping(transport, 0.05)
 
 
@@ -209,10 +217,10 @@ async def test_an_unanswered_submission_says_how_to_repeat_it(
     transport: SocketTransport, server: FakeServer
 ) -> None:
     async with AsyncClient(transport=transport, timeout=0.2) as om:
-        await om.submit(double, 1)
+        await (await om.submit(double, 1))
         server.mute = True
         with pytest.raises(Unavailable, match="with a `key` it is safe"):
-            await om.submit(double, 2)
+            _ = await om.submit(double, 2)
 
 
 async def test_patience_has_an_end(
@@ -295,14 +303,6 @@ async def test_a_sync_client_over_the_socket(server: FakeServer, path: Path) -> 
             return [first, *om.map(double, range(5), ordered=True)]
 
     assert await asyncio.to_thread(program) == [42, 0, 2, 4, 6, 8]
-
-
-async def until(look: Any) -> Any:
-    """Return what `look` returns as soon as it is something."""
-    async with asyncio.timeout(5):
-        while not (found := look()):
-            await asyncio.sleep(0.005)
-    return found
 
 
 def test_the_error_of_an_unknown_code_is_still_ours() -> None:

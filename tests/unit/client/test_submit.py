@@ -56,8 +56,7 @@ async def later(value: int) -> int:
 
 @task
 def steps(n: int) -> Iterator[int]:
-    for i in range(n):
-        yield i
+    yield from range(n)
     return
 
 
@@ -229,8 +228,18 @@ def test_options_reach_the_coordinator(om: Client, fake: FakeCoordinator) -> Non
         memory=1 << 20,
     )
     request = fake.called("submit")[1]
-    assert (request.priority, request.needs, request.max_retries, request.timeout) == (2, ["cpu", "gpu"], 0, 60.0)
-    assert (request.delay, request.ttl, request.after, request.at_most_once) == (1.5, 3600.0, [first.id], True)
+    assert (request.priority, request.needs, request.max_retries, request.timeout) == (
+        2,
+        ["cpu", "gpu"],
+        0,
+        60.0,
+    )
+    assert (request.delay, request.ttl, request.after, request.at_most_once) == (
+        1.5,
+        3600.0,
+        [first.id],
+        True,
+    )
     assert request.options == {
         "retry_base": 0.1,
         "non_retryable": ["builtins.ValueError", "pkg.Odd"],
