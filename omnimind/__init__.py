@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from omnimind.cluster.task import DistributedTask
     from omnimind.context import TaskContext
     from omnimind.coordinator import ClusterCoordinator
+    from omnimind.embedded import alocal, local
     from omnimind.errors import (
         InvalidInput,
         NotFound,
@@ -56,6 +57,7 @@ _HOMES = {
     "cluster.task": ("DistributedTask",),
     "context": ("TaskContext",),
     "coordinator": ("ClusterCoordinator",),
+    "embedded": ("alocal", "local"),
     "errors": (
         "InvalidInput",
         "NotFound",
@@ -97,7 +99,9 @@ __all__ = [
     "TaskStatus",
     "Unavailable",
     "WaitTimeout",
+    "alocal",
     "connect",
+    "local",
     "task",
 ]
 
