@@ -5,7 +5,7 @@ detached actor ends, Ray kills that actor's idle workers at once, and each lone 
 of a second for a new one.
 
 It tells the supervisor how far it is by one JSON object a line on its standard output: ``connected``
-(where Ray is), then ``ready`` (the coordinator), or ``error``. It ends when its standard input does.
+(where Ray is), then ``ready`` (the coordinator), or ``error``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def main() -> None:
     except OmniMindError as error:
         tell({"error": error.to_problem()})
         sys.exit(1)
-    sys.stdin.read()
+    signal.pause()
 
 
 def _run(paths: Paths, settings: Settings, tell: Callable[[dict[str, Any]], None]) -> None:
@@ -61,6 +62,8 @@ def _run(paths: Paths, settings: Settings, tell: Callable[[dict[str, Any]], None
         logging_level=logging.WARNING,
         job_config=ray.job_config.JobConfig(metadata={"job_name": "omnimind"}),
     )
+    # Ray ends at the same time as this process, and an orderly farewell would wait seconds for its answer.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     info = context.address_info
     tell(
         {

@@ -33,6 +33,8 @@ class Child:
     """A child process, with its own log and its own session, so that no Ctrl-C of a terminal reaches it."""
 
     def __init__(self, words: list[str], env: dict[str, str], log: Path, **pipes: Any) -> None:
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))  # it may say why the one before ended
         with log.open("wb") as output:
             self.popen = subprocess.Popen(  # noqa: S603 - the words are our own
                 words,
@@ -50,11 +52,9 @@ class Child:
         return self.popen.poll() is not None
 
     def close(self) -> None:
-        """Close our ends of its pipes."""
-        for pipe in (self.popen.stdin, self.popen.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        """Close our end of its pipe."""
+        if self.popen.stdout is not None:
+            self.popen.stdout.close()
 
 
 class Parts:
@@ -108,21 +108,26 @@ class Parts:
             return "the job that keeps workers warm has ended"
         return None
 
-    def clear_away(self) -> None:
+    def clear_away(self, *, everything: bool = False) -> None:
         """End what is left after something has died: all, unless it was only the job."""
         self._drop(self._job)
         self._job = None
-        if (
-            self._ray is not None
-            and not self._ray.ended()
-            and all(map(processes.lives, self._daemons.values()))
-        ):
+        if not everything and self._ray_lives():
             return
         if self._ray is not None and self._ray.process is not None:
             processes.end([*processes.tree(self._ray.process), self._ray.process], grace=0)
         processes.end(ownership.leftovers(self._paths), grace=0)
         self._drop(self._ray)
         self._ray, self._daemons = None, {}
+
+    def _ray_lives(self) -> bool:
+        known = list(self._daemons.values())
+        return (
+            self._ray is not None
+            and not self._ray.ended()
+            and bool(known)
+            and all(map(processes.lives, known))
+        )
 
     def stop(self) -> None:
         """End all parts, in order: the coordinator, the job, Ray. A second wish to stop cuts the waits short.
@@ -143,10 +148,11 @@ class Parts:
         self._say("stopping Ray")
         for child in (self._job, self._ray):
             if child is not None and child.process is not None:
-                child.close()
                 processes.send(child.process, signal.SIGTERM)
         until = time.monotonic() + grace
-        while not self._ray.ended() and time.monotonic() < until and not hurried():
+        while any(child.poll() is None for child in self.children()):
+            if time.monotonic() > until or hurried():
+                break
             self._wakeups.wait(_TICK)
 
     def reap(self) -> None:
@@ -163,7 +169,7 @@ class Parts:
     def _start_job(self) -> None:
         words = [sys.executable, "-P", "-m", "actors.job", "--home", str(self._paths.home)]
         words += ["--parent", str(os.getpid())]
-        self._job = self._child("job", words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._job = self._child("job", words, stdout=subprocess.PIPE)
         self._rest, self.connected = b"", {}
         assert self._job.popen.stdout is not None
         os.set_blocking(self._job.popen.stdout.fileno(), False)

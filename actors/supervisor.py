@@ -113,23 +113,25 @@ class Supervisor:
         while not wakeups.stops:
             wakeups.wait(_ALIAS_EVERY)
             reap(parts.children())
-            instance.make_alias(self._paths)
-            what = parts.dead()
-            if what is None or wakeups.stops:
-                continue
+            with contextlib.suppress(OmniMindError):
+                instance.make_alias(self._paths)
             if time.monotonic() - healthy_since > _HEALTHY:
                 failures = 0
-            pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
-            failures += 1
-            self._note(state="restarting", restarts=self._record.restarts + 1)
-            self._say(f"{what}; starting it again in {pause:g} s, no acknowledged task is lost")
-            parts.clear_away()
-            wakeups.pause(pause)
-            try:
-                self._bring_up(parts)
-            except OmniMindError as error:
-                self._say(f"it did not start: {error}")
-            healthy_since = time.monotonic()
+            while (what := parts.dead()) is not None and not wakeups.stops:
+                pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
+                failures += 1
+                self._note(state="restarting", restarts=self._record.restarts + 1)
+                self._say(f"{what}; starting it again in {pause:g} s, no acknowledged task is lost")
+                parts.clear_away()
+                wakeups.pause(pause)
+                if wakeups.stops:
+                    break
+                try:
+                    self._bring_up(parts)
+                except OmniMindError as error:
+                    self._say(f"it did not start: {error}")
+                    parts.clear_away(everything=True)
+                healthy_since = time.monotonic()
 
     def _note(self, **changes: Any) -> None:
         self._record = msgspec.structs.replace(self._record, **changes)

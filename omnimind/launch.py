@@ -29,6 +29,7 @@ QUICK = 8.0
 """Seconds that a supervisor gets for the quicker stop, once it has not ended in time."""
 
 _TAIL_LINES = 8
+_LOG_MAX = 1 << 20
 _mine: list[subprocess.Popen[bytes]] = []
 """Supervisors that this process has started: their ends are taken note of, so that none stays a zombie."""
 
@@ -106,6 +107,9 @@ def start(
     instance.prepare(paths)
     log = paths.logs / "supervisor.log"
     mark = log.stat().st_size if log.exists() else 0
+    if mark > _LOG_MAX:
+        log.replace(log.with_suffix(".log.1"))
+        mark = 0
     child, status = _spawn(paths, settings, log, detach=detach)
     try:
         record = _await(status, on_progress)
@@ -171,7 +175,7 @@ class _Status:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._rest = b""
-        self.ended = False
+        self.ended = self.closed = False
 
     def read(self, timeout: float) -> Iterator[dict[str, Any]]:
         """Yield what came within `timeout` seconds; it returns as soon as something came."""
@@ -188,8 +192,9 @@ class _Status:
 
     def close(self) -> None:
         """Hear no more."""
-        with contextlib.suppress(OSError):
+        if not self.closed:
             os.close(self.fd)
+        self.closed = self.ended = True
 
 
 def _spawn(
