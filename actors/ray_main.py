@@ -21,9 +21,24 @@ def main() -> None:
     os.environ[_HOOK] = "actors.ray_main.trim"
     from ray.scripts.scripts import main as ray  # noqa: PLC0415 - after the lifeline: it takes a second
 
+    if "--head" not in sys.argv and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0":
+        _join_on_loopback()
     sys.argv[0] = "ray"
     run: Any = ray
     run()
+
+
+def _join_on_loopback() -> None:
+    """Let a node join a head that listens on loopback only: Ray holds that for a mistake.
+
+    It would refuse, or put the machine's public address in the place of 127.0.0.1.
+    """
+    from ray._private import ray_constants, services  # noqa: PLC0415
+
+    constants: Any = ray_constants
+    constants.ENABLE_RAY_CLUSTER = True
+    addresses: Any = services
+    addresses.resolve_ip_for_localhost = lambda host: host
 
 
 def trim(params: Any, _head: bool) -> None:
