@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 import ray
 
+from actors.doorbell import Doorbell
 from actors.link import Link
 from actors.names import COORDINATOR, NAMESPACE, node_actor
-from actors.packages import unpacked_uri
+from actors.packages import session_folder, unpacked_uri
 from actors.scheduling import ray_options
 from actors.wire import Beat, Down, Fence, Fetch, Join, Register, Report, Run, Stop, Store, Up, decode, encode
 from omnimind import worker
@@ -78,7 +79,11 @@ class Node:
         self._running: set[asyncio.Task[None]] = set()
         self._run = ray.remote(max_retries=0)(worker.run)
         self._prepared: dict[tuple[str, int, str], Any] = {}
-        self._name = node_actor(facts["node_id"])
+        bell = session_folder() / "sockets" / f"om-{facts['node_id'][:8]}"
+        self._doorbell = Doorbell(bell, self._rung)
+        self._owner = encode(
+            worker.Owner(node_actor(facts["node_id"]), NAMESPACE, str(bell), self._doorbell.token)
+        )
         self._link = Link(self._take)
         self._up: Any = None
         self._spawn(self._live())
@@ -196,7 +201,11 @@ class Node:
             if handler.package is not None:
                 chosen["runtime_env"] = {"working_dir": await unpacked_uri(handler.package, self.blob)}
             prepared = self._prepared[key] = (batch.options, self._run.options(**chosen))
-        return prepared[1].remote(encode(batch), handler.spec, self._name, NAMESPACE)
+        return prepared[1].remote(encode(batch), handler.spec, self._owner)
+
+    def _rung(self, fence: int, data: bytes) -> None:
+        """Take in a batch's end before Ray's answer does."""
+        self._do(self._agent.ended(fence, _outcomes.decode(data), None, self._clock.now()))
 
     def _kill(self, fence: int) -> None:
         ref = self._refs.get(fence)
@@ -275,6 +284,7 @@ class Node:
             self._logs = (logs + self._logs)[-1000:]
 
     async def _live(self) -> None:
+        self._doorbell.open()
         while True:
             if not self._link.open and self._socket.exists():
                 await self._dial()

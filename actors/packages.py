@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 
-def folder() -> Path:
-    """Return where packages lie on this node: in the session's folder, so that they go with it."""
+def session_folder() -> Path:
+    """Return the folder of the Ray session on this node."""
     import ray  # noqa: PLC0415
 
     node: Any = ray._private.worker._global_node  # noqa: SLF001 (no public name for it)
-    path = Path(node.get_session_dir_path()) / "omnimind-packages"
+    return Path(node.get_session_dir_path())
+
+
+def folder() -> Path:
+    """Return where packages lie on this node: in the session's folder, so that they go with it."""
+    path = session_folder() / "omnimind-packages"
     path.mkdir(mode=0o700, exist_ok=True)
     return path
 

@@ -6,7 +6,9 @@ driver's folder first. Besides `client.via_ray` this is the one file of the pack
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from typing import Any
 
 import msgspec
@@ -60,10 +62,43 @@ class _NodeWire:
         return answer
 
 
-def run(batch: bytes, spec: bytes, node: str, namespace: str) -> bytes:
+class Ring(msgspec.Struct, array_like=True):
+    """What a worker tells its node at a batch's end, besides Ray's own answer; see `actors.doorbell`."""
+
+    token: str
+    fence: int
+    outcomes: bytes
+
+
+class Owner(msgspec.Struct, frozen=True, array_like=True):
+    """How a worker reaches the Node actor that owns its batch: as an actor, and at its doorbell."""
+
+    actor: str
+    namespace: str
+    doorbell: str
+    token: str
+
+
+_RING_MAX = 32 << 10
+_owners = msgspec.msgpack.Decoder(Owner)
+_bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+_bell.setblocking(False)
+
+
+def _ring(owner: Owner, fence: int, outcomes: bytes) -> None:
+    # Whatever goes wrong (another host, a full buffer): Ray's answer says the same a little later.
+    with contextlib.suppress(OSError):
+        _bell.sendto(_encode(Ring(owner.token, fence, outcomes)), owner.doorbell)
+
+
+def run(batch: bytes, spec: bytes, owner: bytes) -> bytes:
     """Run a batch (msgpack of `Batch`) whose handler is `spec` (JSON of `HandlerSpec`).
 
-    node, namespace: name of the Node actor that owns the batch. Returns msgpack of the outcomes that no
-    pulse has delivered.
+    owner: msgpack of `Owner`. Returns msgpack of the outcomes that no pulse has delivered.
     """
-    return _encode(run_batch(_batches.decode(batch), _specs.decode(spec), _NodeWire(node, namespace)))
+    reach = _owners.decode(owner)
+    work = _batches.decode(batch)
+    outcomes = _encode(run_batch(work, _specs.decode(spec), _NodeWire(reach.actor, reach.namespace)))
+    if len(outcomes) <= _RING_MAX:
+        _ring(reach, work.fence, outcomes)
+    return outcomes
