@@ -27,7 +27,7 @@ from omnimind.cluster.records import (
     task_from_row,
 )
 from omnimind.cluster.states import TaskStatus
-from omnimind.cluster.status import explain_node, explain_task
+from omnimind.cluster.status import explain_node, explain_task, running_tasks
 from omnimind.cluster.task import DEFAULT_OPTIONS, DistributedTask, TaskOptions
 from omnimind.errors import (
     Conflict,
@@ -50,6 +50,13 @@ def task_view(task: DistributedTask) -> dict[str, Any]:
     view = task.to_dict()
     view["payload_encoding"] = task.encoding
     view["result_encoding"] = task.result_encoding
+    return view
+
+
+def _slim(task: DistributedTask) -> dict[str, Any]:
+    """Return a task as lists show it: without payload and result."""
+    view = task_view(task)
+    view["payload"] = view["result"] = None
     return view
 
 
@@ -228,6 +235,8 @@ class Service:
         if not 0 < request.limit <= LIST_MAX:
             raise InvalidInput(f"a page has 1 to {LIST_MAX} tasks", field="limit")
         status = tuple(request.status) if request.status else None
+        if status == ("running",):
+            return self._list_running(request)
         live = status is not None and bool({"pending", "running"} & set(status))
         asked = tuple({*status, "pending", "running"}) if live and status else status
         where = TaskFilter(
@@ -241,7 +250,7 @@ class Service:
             discarded=False if status == ("dead",) else None,
         )
         items: list[dict[str, Any]] = []
-        cursor = request.cursor
+        cursor = last = request.cursor
         while True:
             page = await self.engine.read(self.engine.ledger.list, where, cursor, request.limit)
             for row in page.rows:
@@ -250,15 +259,32 @@ class Service:
                     continue
                 if request.node is not None and task.assigned_node != request.node:
                     continue
-                view = task_view(task)
-                view["payload"] = view["result"] = None
-                items.append(view)
+                if len(items) == request.limit:
+                    return {"items": items, "next": last, "truncated_before": None}
+                items.append(_slim(task))
+                last = task.seq
             cursor = page.next_seq
             if cursor is None or len(items) >= request.limit or not live:
                 break
         usage = await self.engine.read(self.engine.ledger.usage) if cursor is None else None
         before = usage.pruned_before if usage else None
         return {"items": items, "next": cursor, "truncated_before": before}
+
+    def _list_running(self, request: p.ListRequest) -> dict[str, Any]:
+        """Return running tasks from memory: on disk they stand among all that wait."""
+        found = [
+            t
+            for t in running_tasks(self.engine.core)
+            if request.queue in (None, t.queue)
+            and request.task_type in (None, t.task_type)
+            and request.node in (None, t.assigned_node)
+            and (request.since is None or t.created_at >= request.since)
+            and (request.until is None or t.created_at < request.until)
+            and (request.cursor is None or t.seq < request.cursor)
+        ]
+        page = found[: request.limit]
+        more = page[-1].seq if len(found) > len(page) else None
+        return {"items": [_slim(t) for t in page], "next": more, "truncated_before": None}
 
     async def find(self, request: p.NameRequest) -> list[str]:
         """Return ids that begin with a prefix."""

@@ -9,9 +9,9 @@ import click
 
 from omnimind.cli import complete, resolve
 from omnimind.cli.options import read
-from omnimind.cli.output import View
+from omnimind.cli.output import View, terminal_width
 from omnimind.cli.session import Session
-from omnimind.cli.table import Column, Styled, clean, sheet, show, status, table
+from omnimind.cli.table import Column, Styled, prose, sheet, show, status, table, whole
 from omnimind.cli.times import TIME_FIELDS, local
 from omnimind.errors import NotFound
 
@@ -19,7 +19,7 @@ CHECKS = (
     Column("NODE", "node"),
     Column("CHECK", "check"),
     Column("VERDICT", lambda c: "ok" if c["ok"] else "no", kind="status"),
-    Column("WHY", "detail"),
+    Column("WHY", "detail", elastic=True),
 )
 
 
@@ -47,7 +47,7 @@ def _meant(session: Session, ident: str) -> str:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    return f"{local(step['at']) if step['at'] else 'then'}  {clean(step['what'])}"
+    return f"{local(step['at']) if step['at'] else 'then'}  {prose(step['what'])}"
 
 
 def _page(answer: Mapping[str, Any]) -> str:
@@ -55,11 +55,11 @@ def _page(answer: Mapping[str, Any]) -> str:
         (name.replace("_", " "), local(value) if name in TIME_FIELDS and value else show(value))
         for name, value in (answer.get("facts") or {}).items()
     ]
-    head = [(answer["kind"], answer["id"]), ("status", status(answer["status"]))]
-    parts = [sheet([*head, ("verdict", Styled(click.style(clean(answer["verdict"]), bold=True))), *facts])]
+    head = [(answer["kind"], whole(answer["id"])), ("status", status(answer["status"]))]
+    parts = [sheet([*head, ("verdict", Styled(click.style(prose(answer["verdict"]), bold=True))), *facts])]
     checks = answer.get("checks") or []
     if checks:
-        parts.append(table(checks, CHECKS))
+        parts.append(table(checks, CHECKS, terminal_width()))
     story = answer.get("story") or []
     if story:
         parts.append("\n".join(_step(step) for step in story))

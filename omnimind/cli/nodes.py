@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omnimind.cli.table import Column, Styled, sheet, status, table
+from omnimind.cli.output import terminal_width
+from omnimind.cli.table import Column, Styled, sheet, status, table, whole
 from omnimind.cli.times import local, relative, span
 
 
@@ -41,7 +42,7 @@ def page(node: Mapping[str, Any], now: float) -> str:
     """Return one node for people."""
     drain = node.get("drain_deadline")
     lines = [
-        ("node", node["node_id"]),
+        ("node", whole(node["node_id"])),
         ("host", f"{node['hostname']} ({node['ip_address'] or 'no address'})"),
         ("status", status(node["status"])),
         ("drains until", local(drain, now) if drain else None),
@@ -54,7 +55,7 @@ def page(node: Mapping[str, Any], now: float) -> str:
         ("processes", _pids(node.get("pids") or {})),
     ]
     attempts = node.get("attempts") or []
-    return sheet(lines) + (f"\n\n{table(attempts, ATTEMPTS, None)}" if attempts else "")
+    return sheet(lines) + (f"\n\n{table(attempts, ATTEMPTS, terminal_width())}" if attempts else "")
 
 
 def _pids(pids: Mapping[str, int]) -> Styled | None:

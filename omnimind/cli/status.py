@@ -10,7 +10,7 @@ import click
 
 from omnimind.cli.nodes import COLUMNS, listed
 from omnimind.cli.options import read
-from omnimind.cli.output import View, next_steps
+from omnimind.cli.output import View, next_steps, terminal_width
 from omnimind.cli.session import Session
 from omnimind.cli.table import STYLES, Styled, sheet, table
 from omnimind.cli.times import local
@@ -48,7 +48,7 @@ def _page(data: Mapping[str, Any]) -> str:
         ),
     ]
     nodes = listed(data["nodes"])
-    return sheet(lines) + ("\n\n" + table(nodes, COLUMNS, None) if nodes else "")
+    return sheet(lines) + ("\n\n" + table(nodes, COLUMNS, terminal_width()) if nodes else "")
 
 
 def counts(data: Mapping[str, Any]) -> Styled:

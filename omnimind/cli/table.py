@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from omnimind.cli.times import relative
 CELL_MAX = 200
 """Characters of one cell where no terminal sets a width; `-o json` has the whole."""
 
+SHORT_ID = 12
+"""Characters of a node's id in tables; `-o json` has the whole, and commands take any unique prefix."""
+
+_LONG_ID = re.compile(r"\b[0-9a-f]{40,}\b")
 _LEAST = 12
 _GAP = 2
 
@@ -79,6 +84,11 @@ def clean(text: str) -> str:
     )
 
 
+def prose(text: str) -> str:
+    """Return a text for people: cleaned, with the long ids of nodes cut to a prefix that commands accept."""
+    return _LONG_ID.sub(lambda found: found[0][:SHORT_ID], clean(text))
+
+
 def width_of(text: str) -> int:
     """Return the columns that a text takes on a terminal."""
     if text.isascii():
@@ -114,10 +124,10 @@ def show(value: Any, kind: str = "text") -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, list | tuple | set | frozenset):
-        return clean(", ".join(show(v) for v in value))
+        return ", ".join(show(v) for v in value)
     if isinstance(value, Mapping):
-        return clean(", ".join(f"{k}={show(v)}" for k, v in value.items()))
-    return clean(str(value))
+        return ", ".join(f"{prose(str(k))}={show(v)}" for k, v in value.items())
+    return prose(str(value))
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], width: int | None = None) -> str:
@@ -190,3 +200,8 @@ def status(word: str) -> Styled:
 def block(text: str) -> Styled:
     """Return a text of several lines, each of them cleaned."""
     return Styled("\n".join(clean(line) for line in text.splitlines()))
+
+
+def whole(text: str) -> Styled:
+    """Return an id in full, to be copied."""
+    return Styled(clean(text))

@@ -11,9 +11,9 @@ import click
 
 from omnimind.cli.changes import Change, Effect
 from omnimind.cli.errors import Exit
-from omnimind.cli.output import View, next_steps, say
+from omnimind.cli.output import View, next_steps, say, terminal_width
 from omnimind.cli.session import Session, actor
-from omnimind.cli.table import Column, Styled, block, clean, sheet, show, status, table
+from omnimind.cli.table import Column, Styled, block, prose, sheet, show, status, table
 from omnimind.cli.times import local, span
 from omnimind.errors import NotFound, WaitTimeout
 
@@ -50,8 +50,7 @@ ATTEMPTS = (
     Column("NODE", "node"),
     Column("ENDED", "ended_at", kind="time"),
     Column("TOOK", lambda a: None if a.get("seconds") is None else span(a["seconds"])),
-    Column("CAUSE", "cause", elastic=True),
-    Column("ERROR", lambda a: first_line(a.get("error")), elastic=True),
+    Column("WHY", lambda a: first_line(a.get("error")) or a.get("cause"), elastic=True),
 )
 
 
@@ -214,7 +213,7 @@ def _page(task: Mapping[str, Any]) -> str:
     lines = [
         ("task", task["task_id"]),
         ("type", task["task_type"]),
-        ("status", Styled(f"{status(task['status']).text}  {clean(task.get('cause') or '')}".rstrip())),
+        ("status", Styled(f"{status(task['status']).text}  {prose(_cause(task))}".rstrip())),
         ("queue", f"{task['queue']}, priority {task['priority_class']} ({task['priority']})"),
         ("node", task.get("assigned_node")),
         ("retries", f"{task['retry_count']} of {task['max_retries']}"),
@@ -232,7 +231,7 @@ def _page(task: Mapping[str, Any]) -> str:
         ("error", _error(task.get("error"))),
     ]
     attempts = task.get("attempts") or []
-    tail = f"\n\n{table(attempts, ATTEMPTS, None)}" if attempts else ""
+    tail = f"\n\n{table(attempts, ATTEMPTS, terminal_width())}" if attempts else ""
     return sheet(lines) + tail
 
 
@@ -241,6 +240,11 @@ def pretty(value: Any) -> Styled:
     if isinstance(value, Mapping) and set(value) == {"encoding", "bytes"}:
         return Styled(f"{value['bytes']:,} bytes as a {value['encoding']}, which Python clients can read")
     return block(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _cause(task: Mapping[str, Any]) -> str:
+    cause = task.get("cause") or ""
+    return "" if cause == task["status"] else cause
 
 
 def _error(error: Any) -> Styled | None:
@@ -254,7 +258,8 @@ def outcome(task: Mapping[str, Any], code: int) -> View:
     """Return how one awaited task ended: its result on stdout, or why there is none."""
     if task["status"] == "completed":
         return View(data=task, text=pretty(task["result"]).text, key="task_id", code=code)
-    say(f"{status(task['status']).text}: {show(first_line(task.get('error')) or task.get('cause'))}")
+    why = task.get("cause") if task["status"] == "cancelled" else first_line(task.get("error"))
+    say(f"{status(task['status']).text}: {show(why or task.get('cause'))}")
     notes = next_steps(f"omnimind task show {task['task_id']}")
     return View(data=task, text="", key="task_id", notes=notes, code=code or Exit.OK)
 

@@ -12,12 +12,15 @@ from rich.text import Text
 
 from omnimind.cli import snapshot as shot
 from omnimind.cli.status import ended
-from omnimind.cli.table import STYLES, clean
+from omnimind.cli.table import STYLES, clean, prose, show
 from omnimind.cli.tasks import first_line, took
 from omnimind.cli.times import relative
 
 BARS = "▁▂▃▄▅▆▇█"
 BAR_WIDTH = 10
+ELASTIC = {"WHY", "TYPE"}
+"""Columns that take the width which the others leave, where they stand last."""
+
 RIGHT = {"SLOTS", "DONE", "DONE/S", "READY", "DELAYED", "RUNNING", "RATE", "RETRIES", "WEIGHT"}
 
 
@@ -44,10 +47,15 @@ def styled(word: str) -> Text:
 
 
 def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, expand=False, header_style="bold", padding=(0, 2, 0, 0))
+    elastic = titles[-1] in ELASTIC
+    table = Table(box=None, pad_edge=False, expand=elastic, header_style="bold", padding=(0, 2, 0, 0))
     for title in titles:
         table.add_column(
-            title, justify="right" if title in RIGHT else "left", no_wrap=True, overflow="ellipsis"
+            title,
+            justify="right" if title in RIGHT else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if title == titles[-1] and elastic else None,
         )
     return table
 
@@ -80,7 +88,7 @@ def nodes(now: shot.Snapshot, before: shot.Snapshot | None) -> Table:
     for n in now.nodes:
         done = rates.get(n["node_id"])
         table.add_row(
-            clean(n["node_id"][:16]),
+            show(n["node_id"]),
             clean(n["hostname"]),
             styled(n["status"]),
             f"{n['current_tasks']}/{n['max_concurrent_tasks']}",
@@ -110,31 +118,30 @@ def queues(now: shot.Snapshot) -> Table:
 
 def running(now: shot.Snapshot) -> Table:
     """Return tasks that run, the newest first."""
-    table = _table("TASK", "TYPE", "QUEUE", "NODE", "FOR", "RETRIES")
+    table = _table("TASK", "FOR", "RETRIES", "NODE", "QUEUE", "TYPE")
     for t in now.running:
-        node = clean((t.get("assigned_node") or "-")[:16])
         table.add_row(
             t["task_id"],
-            clean(t["task_type"][:48]),
-            clean(t["queue"][:20]),
-            node,
             took(t) or "-",
             str(t["retry_count"]),
+            show(t.get("assigned_node")),
+            clean(t["queue"][:20]),
+            clean(t["task_type"]),
         )
     return table
 
 
 def failures(now: shot.Snapshot) -> Table:
     """Return the newest tasks that ended badly, with the reason."""
-    table = _table("TASK", "TYPE", "STATUS", "SUBMITTED", "WHY")
+    table = _table("TASK", "STATUS", "SUBMITTED", "TYPE", "WHY")
     for t in now.failures:
         why = first_line(t.get("error")) or t.get("cause") or "-"
         table.add_row(
             t["task_id"],
-            clean(t["task_type"][:32]),
             styled(t["status"]),
             relative(t["created_at"]),
-            clean(why[:120]),
+            clean(t["task_type"][-24:]),
+            prose(why),
         )
     return table
 

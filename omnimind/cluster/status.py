@@ -200,6 +200,12 @@ def _node_verdict(core: CoordinatorCore, node: NodeInfo, running: int, silent: f
             return f"offline for {silent:.0f} s; its attempts were requeued elsewhere"
 
 
+def running_tasks(core: CoordinatorCore) -> list[DistributedTask]:
+    """Return the tasks that run, newest first. All of them are in memory, however many wait on disk."""
+    held = (t for b in core.batches.values() for t in b.tasks if t is not None)
+    return sorted([*held, *core.orphans.values()], key=lambda t: -t.seq)
+
+
 def attempts_on(core: CoordinatorCore, node_id: str) -> list[dict[str, Any]]:
     """Return the attempts that run on a node."""
     return [
