@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -124,6 +126,9 @@ def test_instances_live_side_by_side_on_loopback_below_their_homes(home: Path, t
         assert any(text.startswith("Ray is up") for text in said)
         assert said[-1].startswith("ready")
         assert ray_home.exists() == before
+        assert driver(one) == "42"
+        assert dashboard(one, "") == 401
+        assert dashboard(one, one.paths.ray_token.read_text(encoding="ascii").strip()) == 200
 
         with pytest.raises(AlreadyRunning, match=str(one.record.supervisor.pid)) as caught:
             launch.start(home, SMALL)
@@ -157,6 +162,27 @@ def marked(started: Instance) -> set[int]:
 def owned(started: Instance) -> set[int]:
     supervisor = started.record.supervisor
     return {p.pid for p in [supervisor, *processes.tree(supervisor)]}
+
+
+def driver(started: Instance) -> str:
+    """Return what a driver prints that knows nothing but the environment for it."""
+    code = "import ray; ray.init(logging_level=40); print(ray.get(ray.remote(lambda: 42).remote()))"
+    foreign = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env = foreign | instance.ray_environment(started.paths, started.record)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def dashboard(started: Instance, token: str) -> int:
+    """Return the status with which Ray's dashboard answers who shows this token."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(started.record.dashboard_url + "/api/version", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def watch_a_log(started: Instance) -> subprocess.Popen[bytes]:
