@@ -13,6 +13,8 @@ from actors.names import COORDINATOR, NAMESPACE
 from actors.settings import CoordinatorSettings
 
 _CONCURRENCY = 10_000
+_FIRST_NODE = 10.0
+"""Seconds for which the start waits for a first node; without one, tasks are accepted and wait."""
 
 
 def ensure_coordinator(settings: CoordinatorSettings, *, timeout: float = 60.0) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def ensure_coordinator(settings: CoordinatorSettings, *, timeout: float = 60.0) 
         num_cpus=0,
     ).remote(msgspec.json.encode(settings))
     found: dict[str, Any] = dict(ray.get(actor.ready.remote(), timeout=timeout))
+    ray.get(actor.takes_work.remote(_FIRST_NODE))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -52,6 +53,18 @@ class Coordinator:
             if self._engine is None:
                 await self._start()
         return self._admin.hello()
+
+    async def takes_work(self, timeout: float) -> bool:
+        """Wait until a node has joined and its workers are warm; False when that takes too long."""
+        await self.ready()
+        assert self._engine is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not self._engine.core.joined:  # noqa: ASYNC110 (a few looks at the start)
+                    await asyncio.sleep(0.02)
+                await self._membership.warmed()
+                return True
+        return False
 
     async def _start(self) -> None:
         settings = self._settings

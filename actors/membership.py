@@ -48,6 +48,11 @@ class Membership:
         for node_id in [n for n, p in self._links.items() if p is push]:
             del self._links[node_id]
 
+    async def warmed(self) -> None:
+        """Wait until the workers of the nodes that have joined are warm."""
+        for handle in list(self._handles.values()):
+            await asyncio.wrap_future(handle.warmed.remote().future())
+
     def refresh(self, node_id: str) -> None:
         """Look a node's actor up, when it has reported before it was seen here."""
         if node_id not in self._handles:

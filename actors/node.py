@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.doorbell import Doorbell
 from actors.link import Link
@@ -48,6 +49,8 @@ _TICK = 0.1
 _ANSWER_TIMEOUT = 15.0
 _BLOBS_KEPT = 64
 _PREPARED_KEPT = 2_000
+_WARM_SECONDS = 0.1
+_WARM_MOST = 64
 
 _outcomes = msgspec.msgpack.Decoder(list[Outcome])
 _pulses = msgspec.msgpack.Decoder(Pulse)
@@ -85,6 +88,7 @@ class Node:
             worker.Owner(node_actor(facts["node_id"]), NAMESPACE, str(bell), self._doorbell.token)
         )
         self._link = Link(self._take)
+        self._warming: list[Any] = []
         self._up: Any = None
         self._spawn(self._live())
 
@@ -116,6 +120,10 @@ class Node:
                 if incarnation == agent.incarnation:
                     log.warning("this node was given up: its batches end, it joins as new")
                     self._do(agent.fenced(_incarnation(), now))
+
+    async def warmed(self) -> int:
+        """Return the number of warm workers, once they are."""
+        return len(await asyncio.gather(*(asyncio.wrap_future(ref.future()) for ref in self._warming)))
 
     # --- called by workers --------------------------------------------------------------------------
 
@@ -207,6 +215,14 @@ class Node:
         """Take in a batch's end before Ray's answer does."""
         self._do(self._agent.ended(fence, _outcomes.decode(data), None, self._clock.now()))
 
+    def _warm_up(self) -> None:
+        """Start one worker for each slot now: the first tasks should not wait for a process to start."""
+        affinity = NodeAffinitySchedulingStrategy(self._facts["node_id"], soft=True)
+        warm = ray.remote(max_retries=0)(worker.warm).options(
+            name="omnimind.warm_up", num_cpus=1, scheduling_strategy=affinity
+        )
+        self._warming = [warm.remote(_WARM_SECONDS) for _ in range(min(self._facts["slots"], _WARM_MOST))]
+
     def _kill(self, fence: int) -> None:
         ref = self._refs.get(fence)
         pid = self._pids.get(fence)
@@ -285,6 +301,7 @@ class Node:
 
     async def _live(self) -> None:
         self._doorbell.open()
+        self._warm_up()
         while True:
             if not self._link.open and self._socket.exists():
                 await self._dial()
