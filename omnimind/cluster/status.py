@@ -70,7 +70,10 @@ def explain_task(core: CoordinatorCore, task: DistributedTask, now: float) -> Ex
     }
     checks: list[dict[str, Any]] = []
     if task.terminal:
-        verdict = f"{task.status.value}: {task.cause}"
+        verdict = task.cause if task.cause == task.status else f"{task.status.value}: {task.cause}"
+        if task.started_at is not None and task.assigned_node is not None:
+            story.append({"at": task.started_at, "what": f"started on {task.assigned_node}"})
+            verdict += f", on {task.assigned_node[:12]}"
         story.append({"at": task.completed_at, "what": verdict})
     elif task.status is TaskStatus.RUNNING:
         verdict = f"runs on {task.assigned_node} for {now - (task.started_at or now):.1f} s"
