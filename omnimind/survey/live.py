@@ -86,9 +86,10 @@ def summary(update: Update) -> str:
     if update.nodes is None:
         said.append("waiting for the coordinator")
     else:
-        busy, slots = sum(n.busy for n in update.nodes), sum(n.slots for n in update.nodes)
-        noun = "node" if len(update.nodes) == 1 else "nodes"
-        said.append(f"{len(update.nodes):,} {noun}, {busy:,} of {slots:,} slots busy")
+        up = [node for node in update.nodes if node.status != "offline"]
+        busy, slots = sum(node.busy for node in up), sum(node.slots for node in up)
+        noun = "node" if len(up) == 1 else "nodes"
+        said.append(f"{len(up):,} {noun}, {busy:,} of {slots:,} slots busy")
     return ", ".join(said)
 
 

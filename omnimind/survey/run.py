@@ -105,6 +105,7 @@ class _Drive:
         self._seen = bytearray(len(files))
         self._recent: deque[tuple[float, int]] = deque()
         self._nodes: Sequence[NodeView] | None = ()
+        self._seen_nodes: set[str] = set()
         self._most_nodes = 1
         self._taken_over = 0
         self._began = time.perf_counter()
@@ -156,8 +157,11 @@ class _Drive:
         except (OmniMindError, OSError):
             self._nodes = None
         else:
-            self._nodes = [_view(node) for node in found]
-            self._most_nodes = max(self._most_nodes, len(found))
+            up = {node["node_id"] for node in found if node["status"] != "offline"}
+            self._seen_nodes |= up
+            self._most_nodes = max(self._most_nodes, len(up))
+            # A node that went offline before this survey began is no news.
+            self._nodes = [_view(node) for node in found if node["node_id"] in self._seen_nodes]
 
     def show(self) -> None:
         """Tell the display how far it is."""

@@ -34,6 +34,8 @@ def test_a_summary_is_one_line() -> None:
         "1,000 of 2,000 files (50 %), 3 failed, 123 tasks/s, 1 node, 1 of 2 slots busy"
     )
     assert summary(update(0, nodes=None)).endswith("waiting for the coordinator")
+    gone = NodeView(name="host-2", status="offline", slots=2, busy=2)
+    assert summary(update(0, nodes=(*NODES, gone))).endswith("1 node, 1 of 2 slots busy")
 
 
 def test_lines_come_by_the_interval() -> None:

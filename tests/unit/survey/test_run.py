@@ -160,17 +160,16 @@ async def test_a_result_that_comes_twice_is_an_error(place: Place, client: Any, 
         await place.run(client, live)
 
 
-async def test_nodes_are_asked_and_their_silence_is_shown(place: Place, client: Any, live: Any) -> None:
+async def test_nodes_are_asked_and_their_silence_is_shown(
+    place: Place, client: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def node(name: str, status: str) -> dict[str, Any]:
+        slots = {"max_concurrent_tasks": 2, "current_tasks": 1}
+        return {"node_id": name, "hostname": name, "status": status, **slots}
+
     answers: list[Any] = [
-        [
-            {
-                "node_id": "n1",
-                "hostname": "h",
-                "status": "active",
-                "max_concurrent_tasks": 2,
-                "current_tasks": 1,
-            }
-        ],
+        [node("gone", "offline"), node("old", "active"), node("here", "active")],
+        [node("gone", "offline"), node("old", "offline"), node("here", "busy")],
         Unavailable("restarting"),
     ]
     asked = asyncio.Event()
@@ -190,11 +189,13 @@ async def test_nodes_are_asked_and_their_silence_is_shown(place: Place, client: 
             yield outcome
 
     client.map = slow
+    monkeypatch.setattr("omnimind.survey.run._TICK", 0.01)
     report = await place.run(client, live, nodes=nodes)
-    shown = [update.nodes for update in live.updates]
-    assert any(found and found[0].name == "h" and found[0].busy == 1 for found in shown)
+    shown = [update.nodes and [(n.name, n.status) for n in update.nodes] for update in live.updates]
+    assert [("old", "active"), ("here", "active")] in shown
+    assert [("old", "offline"), ("here", "busy")] in shown
     assert shown[-1] is None
-    assert report["nodes"] == 1
+    assert report["nodes"] == 2
 
 
 async def test_the_demo_prints_a_result_and_returns(place: Place, client: Any, tmp_path: Path) -> None:
