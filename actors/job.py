@@ -80,28 +80,35 @@ def _run(paths: Paths, settings: Settings, tell: Callable[[dict[str, Any]], None
 def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:
     from ray.exceptions import RayError  # noqa: PLC0415
 
-    from actors.bootstrap import ensure_coordinator, settings_for  # noqa: PLC0415 - it imports Ray
-    from omnimind.cluster.policies import CoreLimits  # noqa: PLC0415
+    from actors.bootstrap import ensure_coordinator  # noqa: PLC0415 - it imports Ray
 
-    coordinator = msgspec.structs.asdict(settings.coordinator)
-    more = {name: coordinator.pop(name) for name in ("strategy", "slots")}
-    wanted = settings_for(
-        paths.home,
-        paths.socket,
-        paths.token,
-        **more,
-        limits=CoreLimits(**coordinator),
-        keep_seconds=settings.retention.age,
-        keep_tasks=settings.retention.tasks,
-    )
     try:
-        return ensure_coordinator(wanted, timeout=settings.instance.start_timeout)
+        return ensure_coordinator(wanted(paths, settings), timeout=settings.instance.start_timeout)
     except RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, OmniMindError):
             raise cause from error
         msg = f"the coordinator did not start: {error}"
         raise StartFailed(msg) from error
+
+
+def wanted(paths: Paths, settings: Settings) -> Any:
+    """Return what the coordinator is started with (`coordinator.CoordinatorSettings`)."""
+    from actors.bootstrap import settings_for  # noqa: PLC0415 - it imports Ray
+    from omnimind.cluster.policies import CoreLimits  # noqa: PLC0415
+
+    limits = msgspec.structs.asdict(settings.coordinator)
+    strategy, slots = limits.pop("strategy"), limits.pop("slots")
+    return settings_for(
+        paths.home,
+        paths.socket,
+        paths.token,
+        strategy=strategy,
+        slots=slots,
+        limits=CoreLimits(**limits),
+        keep_seconds=settings.retention.age,
+        keep_tasks=settings.retention.tasks,
+    )
 
 
 def _own_stdout() -> Callable[[dict[str, Any]], None]:

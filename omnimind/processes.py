@@ -93,7 +93,8 @@ def marked(marker: str, folders: Iterable[Path] = ()) -> list[Process]:
     """Return the processes of an instance, by what they inherited: also those whose parents are gone.
 
     A process counts when its environment carries the instance's marker. Some of Ray's write their title
-    over their environment; one that lost the marker so counts by its open log files in one of `folders`. Only processes of this user are looked at, never this process or its ancestors.
+    over their environment; one that lost the marker so counts by its open log files in one of `folders`.
+    Only processes of this user are looked at, never this process or its ancestors.
     """
     wanted = f"{MARKER}={marker}".encode()
     spared = _ancestors()
