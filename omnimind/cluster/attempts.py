@@ -86,6 +86,8 @@ def dispatch(core: CoordinatorCore, now: float, fx: Effects) -> None:
 def _batch_limit(core: CoordinatorCore, lane: Lane) -> int:
     queue, options = lane.queue, lane.options
     limit = core.durations.size((lane.task_type, options.handler), options.kind)
+    if limit == 1 or lane.count == 1:
+        return 1
     # Spread what is there over the free slots, so that a short line does not go to one node whole.
     slots = core.index.slots(lane.signature[0])
     limit = min(limit, max(1, -(-lane.count // max(1, slots // options.slots))))

@@ -15,7 +15,7 @@ from omnimind.cluster.policies import QueuePolicy, Schedule
 from omnimind.cluster.task import DistributedTask
 
 
-class KnownTask(msgspec.Struct, frozen=True):
+class KnownTask(msgspec.Struct, frozen=True, gc=False):
     """A fact from the ledger: a task's state. `digest` is set when it was looked up by key."""
 
     task_id: str
@@ -38,7 +38,7 @@ class Submit(msgspec.Struct):
     resent: bool = False
 
 
-class Outcome(msgspec.Struct, array_like=True):
+class Outcome(msgspec.Struct, array_like=True, gc=False):
     """How one task of a batch went. `index` is its place in the batch.
 
     status: ``ok``, ``error`` (the handler raised), ``timeout``, ``cancelled``, ``invalid`` (never worth

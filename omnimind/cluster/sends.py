@@ -11,7 +11,7 @@ from omnimind.cluster.task import DistributedTask, TaskOptions
 from omnimind.errors import OmniMindError
 
 
-class BatchItem(msgspec.Struct, frozen=True, array_like=True):
+class BatchItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One task of a batch. `attempt` counts from 0; `deadline` in Unix seconds."""
 
     task_id: str
@@ -23,7 +23,7 @@ class BatchItem(msgspec.Struct, frozen=True, array_like=True):
     checkpoint: bytes | None = None
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True):
+class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Tasks of one type that travel together. Item i has the fence ``fence + i``.
 
     strategy: ``affinity`` (Ray should run it on this node) or ``spread`` (anywhere that `needs` allow).
@@ -37,7 +37,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     strategy: str = "affinity"
 
 
-class Dispatch(msgspec.Struct, frozen=True):
+class Dispatch(msgspec.Struct, frozen=True, gc=False):
     """Give a batch to a node."""
 
     node_id: str

@@ -46,7 +46,7 @@ DEFAULT_OPTIONS = TaskOptions()
 _NO_NEEDS: frozenset[str] = frozenset()
 
 
-class DistributedTask(msgspec.Struct):
+class DistributedTask(msgspec.Struct, gc=False):
     """One unit of work.
 
     payload: what the handler is called with (inside the cluster: bytes in `encoding`).
@@ -56,6 +56,9 @@ class DistributedTask(msgspec.Struct):
     timeout: seconds for one attempt. deadline, not_before: Unix seconds.
     after: ids of tasks that must complete first.
     at_most_once: never start it twice; a lost attempt ends as ``failed`` with the cause ``lost``.
+
+    The garbage collector does not look into it (there may be a hundred thousand of them): a payload that
+    refers back to its own task is never freed.
 
     Raises ValueError for a priority that is none.
     """
