@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,10 +67,11 @@ class FakeParts:
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
+def paths(tmp_path: Path) -> Iterator[Paths]:
     paths = Paths(tmp_path)
     instance.prepare(paths)
-    return paths
+    yield paths
+    instance.remove_alias(paths)
 
 
 def watch(paths: Paths, parts: FakeParts, waits: int) -> tuple[FakeWakeups, list[dict[str, Any]], Record]:
