@@ -91,7 +91,9 @@ def summarise(report: Mapping[str, Any], out: Path) -> str:
         ("report", f"{printable(str(out / PAGE))}  {printable(str(out / REPORT))}"),
     ]
     if report["resumed"]:
-        rows.insert(1, ("taken over", f"{report['resumed']:,} from before the interruption"))
+        rows.insert(
+            1, ("taken over", f"{report['resumed']:,} tasks from before the interruption, done or waiting")
+        )
     return "\n".join(f"{name:<12}{value}" for name, value in rows)
 
 
@@ -103,8 +105,8 @@ def _most_complex(report: Mapping[str, Any]) -> str:
     return f"at most {most['complexity']:,} in {_short(most['name'])} ({_short(place)})"
 
 
-def _short(text: str) -> str:
-    return clip(printable(text), 60)
+def _short(text: str, width: int = 40) -> str:
+    return clip(printable(text), width)
 
 
 def _say(stream: TextIO, text: str) -> None:

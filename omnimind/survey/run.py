@@ -22,6 +22,7 @@ from omnimind.survey.live import Live, NodeView, Update
 from omnimind.survey.output import prepare_folder, write_files
 from omnimind.survey.reduce import Reduction, reason_of
 from omnimind.survey.state import SurveyRun, SurveyState
+from omnimind.survey.text import below
 
 REPORT = "report.json"
 PAGE = "report.html"
@@ -134,7 +135,7 @@ class _Drive:
         else:
             reason = _reason(outcome)
             self._reduction.fail(file.path, file.root, reason)
-            self._live.failure(file.path, reason)
+            self._live.failure(below(file.path, [file.root]), reason)
 
     async def tick(self, nodes: NodesSource | None) -> None:
         """Keep the display fresh until cancelled, also while no result comes."""

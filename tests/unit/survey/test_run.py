@@ -51,7 +51,8 @@ async def test_the_display_hears_of_everything(place: Place, client: Any, live: 
     report = await place.run(client, live)
     assert (live.total, live.is_open) == (9, False)
     assert (live.updates[-1].done, live.updates[-1].failed, live.updates[-1].total) == (9, 2, 9)
-    assert sorted(live.failures) == [(f["path"], f["reason"]) for f in report["failures"]]
+    failures = [(str(place.tree_root / path), reason) for path, reason in live.failures]
+    assert sorted(failures) == [(f["path"], f["reason"]) for f in report["failures"]]
     assert live.said == []
 
 
