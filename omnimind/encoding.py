@@ -70,8 +70,9 @@ def call_arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:
     match payload:
         case [list() as args, dict() as kwargs]:
             return args, kwargs
-    msg = f"a payload is a dict of keywords or [args, kwargs], not {type(payload).__name__}"
-    raise InvalidInput(msg, field="payload")
+        case _:
+            msg = f"a payload is a dict of keywords or [args, kwargs], not {type(payload).__name__}"
+            raise InvalidInput(msg, field="payload")
 
 
 def _is_json(value: Any, field: str, path: Path) -> bool:

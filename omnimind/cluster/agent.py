@@ -113,8 +113,9 @@ class NodeAgent:
         return len(self._outbox)
 
     def run(self, batch: Batch, incarnation: str, now: float) -> list[Command]:
-        """Start a batch, unless it was started before, or is meant for another life of this node, or
-        comes from a coordinator that was replaced.
+        """Start a batch, if it is for this life of the node and was not started before.
+
+        One from a coordinator that has been replaced is not started either.
         """
         epoch = epoch_of(batch.fence)
         if batch.fence in self._seen or epoch < self.epoch or incarnation != self.incarnation:

@@ -65,8 +65,9 @@ def _renamed(
 
 
 def _resent(core: CoordinatorCore, event: ev.Submit) -> bool:
-    """Return whether the submission was accepted before: then the first of its tasks that it did not
-    find under a key exists, under its own id.
+    """Return whether the submission was accepted before.
+
+    Then the first of its tasks that it did not find under a key exists, under its own id.
     """
     for task in event.tasks:
         if task.key is None:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import cloudpickle
@@ -24,7 +24,7 @@ class FakeWire:
     """Stands for the node: keeps what it hears, stops what the test wants stopped."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = cloudpickle.dumps(function)
+        self.function: bytes = cloudpickle.dumps(function)
         self.pulses: list[runner.Pulse] = []
         self.stops: dict[int, str] | None = {}
         self.checkpoints: list[tuple[str, int, bytes]] = []
@@ -108,7 +108,7 @@ def test_async_handlers_of_a_batch_run_together() -> None:
 
 
 def test_a_generator_reports_progress_and_returns_its_result() -> None:
-    def steps() -> Iterator[Any]:
+    def steps() -> Generator[tuple[int, int], None, str]:
         yield 1, 3
         time.sleep(0.3)
         yield 2, 3
