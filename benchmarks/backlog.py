@@ -22,7 +22,7 @@ QUEUE = "backlog"
 _SLICE = 10_000
 _WARM_UP = 5_000
 _STEPS = 10
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.02
 _SAMPLE_SECONDS = 0.1
 _STALL_SECONDS = 120.0
 _MIB = 2**20
@@ -48,8 +48,8 @@ def measure(request: Message, emit: Emit) -> Message:
             listed = len({task["task_id"] for task in om.list(queue=QUEUE)})
             listing = time.perf_counter() - begin
             points = _drain(om, count, emit)
-        tasks = om.cluster_status()["tasks"]
-        spoilt = sum(number for status, number in tasks.items() if status != "completed")
+        emit({"step": "counting what completed"})
+        drained = len({task["task_id"] for task in om.list(queue=QUEUE, status="completed")})
     return {
         "count": count,
         "accepted": accepted,
@@ -57,7 +57,7 @@ def measure(request: Message, emit: Emit) -> Message:
         "listed": listed,
         "listing": listing,
         "points": points,
-        "spoilt": spoilt,
+        "drained": drained,
         "rss": highest[0],
     }
 
@@ -148,10 +148,10 @@ def evaluate(answer: Message) -> list[Figure]:
         ),
         Figure(
             name="backlog.drained",
-            value=points[-1][1] - answer["spoilt"],
+            value=answer["drained"],
             unit="tasks",
             must=f"== {count}",
-            note="ended, less those that did not complete",
+            note="distinct ids in the ledger that have completed",
         ),
         Figure(
             name="backlog.memory",
@@ -197,7 +197,7 @@ def _run(settings: Settings, step: Step) -> list[Figure]:
 
 
 def _steps(settings: Settings) -> int:
-    return 2 + _STEPS + min(_STEPS, settings.backlog // _SLICE)
+    return 3 + _STEPS + min(_STEPS, settings.backlog // _SLICE)
 
 
 SUITE = Suite(name="backlog", title="A long queue", steps=_steps, run=_run)

@@ -11,6 +11,7 @@ from benchmarks.peers import Peer, by_name
 from benchmarks.workloads import Workload
 
 _LATENCY_WARM_UP = 50
+_GROWTH = 16
 _MOST_TASKS = 200_000
 _MOST_BYTES = 200 * 2**20
 
@@ -46,13 +47,19 @@ def measure(request: Message, emit: Emit) -> Message:
 
 
 def _throughput(peer: Peer, workload: Workload, seconds: float, seed: int) -> dict[str, Any]:
-    """Warm up twice to learn how many tasks take about `seconds`; then measure that many."""
+    """Warm up until a run takes half of `seconds`, then measure as many tasks as take about `seconds`.
+
+    A system may grow faster while it warms up, so the number is found by steps, not from the first few tasks.
+    """
+    size = work.PAYLOAD_BYTES if workload.function == "take" else 1
+    most = min(_MOST_TASKS, _MOST_BYTES // size)
     count = 4 if workload.function == "nap" else 64
-    for share in (0.25, 1.0):
-        rate = count / _run(peer, workload, count, seed)["seconds"]
-        size = work.PAYLOAD_BYTES if workload.function == "take" else 1
-        count = round(min(max(rate * seconds * share, count), _MOST_TASKS, _MOST_BYTES / size))
-    return _run(peer, workload, count, seed)
+    while True:
+        spent = _run(peer, workload, count, seed)["seconds"]
+        fits = min(most, max(1, round(count * seconds / spent)))
+        if spent >= seconds / 2 or count >= most:
+            return _run(peer, workload, fits, seed)
+        count = min(fits, _GROWTH * count)
 
 
 def _run(peer: Peer, workload: Workload, count: int, seed: int) -> dict[str, Any]:

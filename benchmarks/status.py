@@ -32,7 +32,7 @@ def measure(request: Message, emit: Emit) -> Message:
     """Return {"status": [seconds, …], "bare": [seconds, …]}, calls that took turns."""
     home = Path(request["folder"]) / "home"
     emit({"step": "start"})
-    with omnimind.local(home, num_cpus=SLOTS) as om:
+    with omnimind.local(SLOTS, home=home) as om:
         done = sum(1 for _ in om.map(handlers.noop, ({"value": index} for index in range(_TASKS))))
         assert done == _TASKS
         paths = Paths(home)

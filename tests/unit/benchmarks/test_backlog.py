@@ -19,7 +19,7 @@ def an_answer(**changes: Any) -> dict[str, Any]:
         "listed": 1_000,
         "listing": 0.5,
         "points": points,
-        "spoilt": 0,
+        "drained": 1_000,
         "rss": 599 * 2**20,
         **changes,
     }
@@ -49,7 +49,7 @@ def test_a_queue_that_gets_slower_is_judged_by_its_ends() -> None:
 def test_a_lost_a_doubled_and_a_failed_task_are_seen() -> None:
     by = {
         figure.name: figure
-        for figure in backlog.evaluate(an_answer(accepted=1_001, listed=999, spoilt=1, rss=600 * 2**20))
+        for figure in backlog.evaluate(an_answer(accepted=1_001, listed=999, drained=999, rss=600 * 2**20))
     }
     for name in ("accepted", "listed", "drained", "memory"):
         assert by[f"backlog.{name}"].holds is False, name
