@@ -124,6 +124,13 @@ class Coordinator:
                 f"{method} failed: {type(error).__name__}: {error}", hint="see the coordinator's log"
             ) from None
 
+    async def call_ray(self, method: str, body: bytes) -> tuple[bool, bytes]:
+        """Do as `call`, with errors as problem documents: Ray wraps and prints those that are raised."""
+        try:
+            return True, await self.call(method, body)
+        except OmniMindError as error:
+            return False, protocol.encode(error.to_problem())
+
     async def _on_socket(self, method: str, body: bytes, push: Push) -> bytes:
         if method in UP:
             return encode(await self.up(method, body))

@@ -48,9 +48,9 @@ class Target:
             transport = await self._find()
         else:
             await transport.connect()
-        path = self._working_dir or job_folder()
-        folder = None if path is None else await asyncio.to_thread(pack_folder, Path(path))
-        return transport, folder
+        if self._working_dir is None:
+            return transport, await asyncio.to_thread(job_folder)
+        return transport, await asyncio.to_thread(pack_folder, Path(self._working_dir))
 
     async def _find(self) -> Transport:
         if self._address == "ray":

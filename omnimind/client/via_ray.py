@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
+import logging
 import os
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omnimind.client.code import BLOB_MAX, Folder
+from omnimind.client.package import pack_folder
 from omnimind.client.protocol import Hello, decode, encode
 from omnimind.client.transport import UNREPEATABLE
-from omnimind.errors import OmniMindError, Unavailable, from_problem
+from omnimind.errors import InvalidInput, OmniMindError, Unavailable, from_problem
+from omnimind.ids import digest_of
 
 ACTOR = "coordinator"
 NAMESPACE = "omnimind"
@@ -24,24 +31,41 @@ def in_ray() -> bool:
     return _initialised() or "RAY_ADDRESS" in os.environ or "RAY_JOB_ID" in os.environ
 
 
-def job_folder() -> Path | None:
-    """Return the working folder that this process's Ray job was given, where it can be found here."""
+def job_folder() -> Folder | None:
+    """Return the working folder of this process's Ray job, packed by Ray, where there is one.
+
+    OmniMind stores it itself, since Ray drops the package some time after the job has ended. Raises
+    InvalidInput when it is too large for that.
+    """
     if not _initialised():
-        return None
+        return _submitted_folder()
     import ray  # noqa: PLC0415
+    from ray.experimental import internal_kv  # noqa: PLC0415
 
     uri = str(ray.get_runtime_context().runtime_env.get("working_dir") or "")
-    if not uri:
+    # What lies elsewhere (https, s3) has no copy in Ray's own store.
+    data: bytes | None = internal_kv._internal_kv_get(uri) if uri.startswith("gcs://") else None  # noqa: SLF001
+    if data is None:
         return None
-    if "://" not in uri:
-        return Path(uri) if Path(uri).is_dir() else None
-    # Ray names the unpacked copy after the package; a submitted job's driver starts inside it.
+    if len(data) > BLOB_MAX:
+        msg = f"the Ray job's working_dir has {len(data) >> 20} MiB packed, at most {BLOB_MAX >> 20} travel"
+        hint = "give connect(working_dir=…) a folder with what the handlers need"
+        raise InvalidInput(msg, field="working_dir", hint=hint)
+    with zipfile.ZipFile(io.BytesIO(data)) as packed:
+        names = [name for name in packed.namelist() if not name.endswith("/")][:20]
+    places = [Path.cwd(), *map(Path, sys.path)]
+    here = next((p for p in places if all((p / name).is_file() for name in names)), Path(os.devnull))
+    return Folder(path=here.resolve(), data=data, digest=digest_of(data))
+
+
+def _submitted_folder() -> Folder | None:
+    """Return the folder that `ray job submit` unpacked for this driver, which has not connected to Ray."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    uri = str((job.get("runtime_env") or {}).get("working_dir") or "")
     name = uri.rpartition("/")[2].removesuffix(".zip")
-    for place in (Path.cwd(), *map(Path, sys.path)):
-        for folder in (place, *place.parents):
-            if folder.name == name:
-                return folder
-    return None
+    here = Path.cwd()
+    found = [folder for folder in (here, *here.parents) if name and folder.name == name]
+    return pack_folder(found[0]) if found else None
 
 
 class RayTransport:
@@ -85,7 +109,9 @@ class RayTransport:
         import ray.exceptions  # noqa: PLC0415
 
         try:
-            ref = self._actor.call_ray.remote(method, body)
+            # By keyword: where `actors` cannot be imported (the user has a package of that name), Ray puts a
+            # class in its place whose methods take no positional arguments.
+            ref = self._actor.call_ray.remote(method=method, body=body)
             good, answer = await asyncio.wrap_future(ref.future())
         except ray.exceptions.RayTaskError as error:
             msg = f"the coordinator failed in `{method}`: {error.cause}"
@@ -113,7 +139,8 @@ class RayTransport:
         try:
             if not ray.is_initialized():
                 # "auto" finds a cluster or fails; without it Ray would start one of its own.
-                ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False)
+                address = os.environ.get("RAY_ADDRESS", "auto")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             self._actor = ray.get_actor(ACTOR, namespace=NAMESPACE)
         except ValueError as error:
             msg = "Ray runs here, but no OmniMind in it"

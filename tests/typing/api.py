@@ -85,7 +85,7 @@ def sync() -> None:
 async def asynchronous() -> None:
     async with AsyncClient() as om:
         handle = await om.submit(plain, x=1)
-        assert_type(handle, AsyncHandle[str])
+        _ = assert_type(handle, AsyncHandle[str])
         assert_type(await (await om.submit(plain, x=1)), str)
         assert_type(await (await om.submit(coroutine, x=1)).result(5), float)
         async for value in om.map(coroutine, range(3)):

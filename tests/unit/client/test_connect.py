@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import omnimind
 from omnimind import AsyncClient, InvalidInput, Unavailable, task
 from omnimind.client import connect as connecting
 from omnimind.client import via_ray
+from omnimind.client.package import pack_folder
 from omnimind.errors import Forbidden
 from omnimind.instance import Paths, prepare
 from omnimind.testing.fake import FakeCoordinator
@@ -25,7 +26,7 @@ def double(x: int) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_ADDRESS", "RAY_JOB_ID", "OMNIMIND_HOME"):
+    for name in ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR", "OMNIMIND_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(connecting, "FIRST_TRY", 0.2)
 
@@ -155,6 +156,22 @@ async def test_a_process_in_a_cluster_goes_by_ray_when_no_socket_answers(
         await AsyncClient(tmp_path).ping()
 
 
-def test_a_process_without_ray_has_no_job_folder() -> None:
+def test_a_process_without_a_ray_job_has_no_job_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert via_ray.job_folder() is None
-    assert "RAY_ADDRESS" not in os.environ
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {}, "metadata": {}}')
+    assert via_ray.job_folder() is None
+
+
+def test_a_submitted_driver_travels_with_the_folder_that_it_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "_ray_pkg_0123abcd"
+    (place / "sub").mkdir(parents=True)
+    (place / "app.py").write_text("x = 1")
+    job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_0123abcd.zip"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    monkeypatch.chdir(place / "sub")
+    found = via_ray.job_folder()
+    assert found == pack_folder(place)
+    monkeypatch.chdir(tmp_path)
+    assert via_ray.job_folder() is None
