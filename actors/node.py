@@ -39,7 +39,7 @@ from omnimind.cluster.agent import (
 from omnimind.cluster.events import Outcome
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.sends import Batch
-from omnimind.errors import OmniMindError
+from omnimind.errors import OmniMindError, Unavailable
 from omnimind.registry import HandlerSpec
 from omnimind.runner import Pulse
 
@@ -47,6 +47,7 @@ log = logging.getLogger("omnimind.node")
 
 _TICK = 0.1
 _ANSWER_TIMEOUT = 15.0
+_PATIENCE = 25.0
 _BLOBS_KEPT = 64
 _PREPARED_KEPT = 2_000
 _WARM_SECONDS = 0.1
@@ -151,7 +152,7 @@ class Node:
         """Return stored bytes; kept here for the next worker."""
         data = self._blobs.get(digest)
         if data is None:
-            data = await self._ask("fetch", Fetch("blob", digest))
+            data = await self._insist("fetch", Fetch("blob", digest))
             if len(self._blobs) >= _BLOBS_KEPT:
                 del self._blobs[next(iter(self._blobs))]
             self._blobs[digest] = data
@@ -159,7 +160,7 @@ class Node:
 
     async def checkpoint(self, task_id: str, fence: int, data: bytes) -> None:
         """Store a checkpoint of a running attempt; returns when it is durable."""
-        await self._ask("store", Store(task_id, fence, data))
+        await self._insist("store", Store(task_id, fence, data))
 
     # --- commands -----------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class Node:
         digest = batch.options.handler
         handler = self._handlers.get(digest)
         if handler is None:
-            handler = self._handlers[digest] = _Handler(await self._ask("fetch", Fetch("spec", digest)))
+            handler = self._handlers[digest] = _Handler(await self._insist("fetch", Fetch("spec", digest)))
         key = (digest, len(batch.items), batch.strategy)
         prepared = self._prepared.get(key)
         if prepared is None or prepared[0] != batch.options:
@@ -232,6 +233,20 @@ class Node:
             ray.cancel(ref, force=True)
 
     # --- messages to the coordinator ----------------------------------------------------------------
+
+    async def _insist(self, kind: str, message: Up) -> Any:
+        """Do as `_ask`, and wait for a coordinator that is being restarted: no attempt may fail for that.
+
+        For what may be asked twice. Gives up before the worker that waits for it does.
+        """
+        give_up = self._clock.now() + _PATIENCE
+        while True:
+            try:
+                return await self._ask(kind, message)
+            except (Unavailable, TimeoutError, ray.exceptions.RayActorError):
+                if self._clock.now() > give_up:
+                    raise
+                await asyncio.sleep(_TICK)
 
     async def _ask(self, kind: str, message: Up) -> Any:
         """Send a message up, by the socket where that is possible, and return its answer."""
