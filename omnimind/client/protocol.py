@@ -280,5 +280,3 @@ encode = msgspec.msgpack.Encoder().encode
 def decode(data: bytes) -> Any:
     """Return an answer's value as plain builtins."""
     return msgspec.msgpack.decode(data)
-
-
