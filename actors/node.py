@@ -40,8 +40,8 @@ from omnimind.cluster.events import Outcome
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.sends import Batch
 from omnimind.errors import OmniMindError, Unavailable
+from omnimind.pulse import Pulse
 from omnimind.registry import HandlerSpec
-from omnimind.runner import Pulse
 
 log = logging.getLogger("omnimind.node")
 

@@ -19,8 +19,9 @@ from omnimind.cluster.states import TaskStatus
 from omnimind.cluster.task import DEFAULT_OPTIONS, DistributedTask, TaskOptions, payload_digest
 from omnimind.errors import InvalidInput, KeyConflict, NotFound, UnknownQueue, UnknownTaskType
 from omnimind.ids import digest_of, task_id
+from omnimind.pulse import Pulse
 from omnimind.registry import HandlerSpec
-from omnimind.runner import Pulse, run_batch
+from omnimind.runner import run_batch
 
 _ENDS = {"ok": TaskStatus.COMPLETED, "cancelled": TaskStatus.CANCELLED, "crashed": TaskStatus.DEAD}
 _OF_HANDLER = ("priority", "queue", "needs", "max_retries", "timeout", "at_most_once")

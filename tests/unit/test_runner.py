@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 import msgspec
 
-from omnimind import TaskContext, encoding, runner
+from omnimind import TaskContext, encoding, pulse, runner
 from omnimind.cluster.events import Outcome
 from omnimind.cluster.sends import Batch, BatchItem
 from omnimind.cluster.task import TaskOptions
@@ -25,12 +25,12 @@ class FakeWire:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function: bytes = cloudpickle.dumps(function)
-        self.pulses: list[runner.Pulse] = []
+        self.pulses: list[pulse.Pulse] = []
         self.stops: dict[int, str] | None = {}
         self.checkpoints: list[tuple[str, int, bytes]] = []
 
     def pulse(self, data: bytes) -> bytes:
-        self.pulses.append(msgspec.msgpack.decode(data, type=runner.Pulse))
+        self.pulses.append(msgspec.msgpack.decode(data, type=pulse.Pulse))
         return msgspec.msgpack.encode(self.stops)
 
     def blob(self, digest: str) -> bytes:
