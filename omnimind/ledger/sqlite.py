@@ -28,7 +28,7 @@ from omnimind.failpoints import failpoint
 from omnimind.ledger import sqlite_write
 from omnimind.ledger.interface import Sentences
 from omnimind.ledger.sqlite_database import WAL_MOST, Database
-from omnimind.ledger.sqlite_errors import as_ours, outcome_unknown
+from omnimind.ledger.sqlite_errors import as_ours, code_of, outcome_unknown
 from omnimind.ledger.sqlite_files import Reserve, make_private, size_of
 from omnimind.ledger.sqlite_reads import SqliteReads
 from omnimind.ledger.statements import EPOCH
@@ -117,12 +117,10 @@ class SqliteLedger(SqliteReads):
                 msg = f"no space is left for {self.path}"
                 raise LedgerFull(msg, path=str(self.path), retry_after=10.0)
             started = time.perf_counter()
-            try:
+            if records.inserts:
                 self._transaction(lambda connection: sqlite_write.apply(connection, records))
-            except LedgerFull:
-                if records.inserts:
-                    raise
-                self._transaction(lambda connection: sqlite_write.apply(connection, records))
+            else:
+                self._squeezed(lambda connection: sqlite_write.apply(connection, records))
             self._seconds += time.perf_counter() - started
             self._commits += 1
             self._rows += len(records.inserts) + len(records.updates)
@@ -130,7 +128,16 @@ class SqliteLedger(SqliteReads):
 
     def prune(self, before: float, keep: int, limit: int) -> int:
         with self._lock:
-            return self._transaction(lambda connection: sqlite_write.prune(connection, before, keep, limit))
+            return self._squeezed(lambda connection: sqlite_write.prune(connection, before, keep, limit))
+
+    def _squeezed(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, which brings no new tasks, with the reserve and the log's space if that is needed."""
+        while True:
+            try:
+                return self._transaction(work)
+            except LedgerFull:
+                if not self._reserve.release() and not self._truncate_log():
+                    raise
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in one transaction of the present epoch, or raise one of our errors."""
@@ -147,19 +154,19 @@ class SqliteLedger(SqliteReads):
             failpoint("ledger.before_commit")
             connection.execute("COMMIT")
             failpoint("ledger.after_commit")
-        except BaseException as error:
+        except Exception as error:
             raise self._failed(error) from error
+        except BaseException:
+            self._database.rollback()
+            raise
         return result
 
-    def _failed(self, error: BaseException) -> BaseException:
+    def _failed(self, error: Exception) -> OmniMindError:
         """Undo, note what that means for the writes to come, and return the error to raise."""
         undone = self._database.rollback()
-        if not isinstance(error, Exception):
-            return error
         ours = as_ours(error, self.path)
         if isinstance(ours, LedgerFull):
             self._full = True
-            self._reserve.release()
         if isinstance(ours, (LedgerFenced, LedgerCorrupt)):
             self._refusal = ours
         elif not undone or outcome_unknown(error):
@@ -181,7 +188,7 @@ class SqliteLedger(SqliteReads):
                 self._room()
 
     def _room(self) -> bool:
-        """Keep the reserve again if there is space; return whether new tasks may come."""
+        """Keep the reserve again if there is room; return whether new tasks may come."""
         self._full = not self._reserve.take()
         return not self._full
 
@@ -194,8 +201,10 @@ class SqliteLedger(SqliteReads):
             self._truncate_log()
         self._oversized += 1
 
-    def _truncate_log(self) -> None:
+    def _truncate_log(self) -> bool:
+        """Carry the log into the database and cut it; return whether that gave space back."""
         connection = self._database.writer
+        before = size_of(self._database.wal)
         wait = connection.execute("PRAGMA busy_timeout").fetchone()[0]
         try:
             connection.execute("PRAGMA busy_timeout = 100")
@@ -204,8 +213,11 @@ class SqliteLedger(SqliteReads):
             # Nothing is lost: the log stays as it is, and the next commit or call tries again.
             if outcome_unknown(error):
                 raise self._failed(error) from error
+            if code_of(error) == sqlite3.SQLITE_FULL and self._reserve.release():
+                return self._truncate_log()
         finally:
             connection.execute(f"PRAGMA busy_timeout = {wait}")
+        return size_of(self._database.wal) < before
 
     def check(self) -> Sentences:
         return self.faults()
