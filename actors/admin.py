@@ -161,7 +161,7 @@ class Admin:
                 hint="use ttl",
             )
         # With 0 as the time, a ttl becomes a deadline in seconds from each run.
-        [template] = await self.service.tasks_of(request.task, 0.0)
+        [template] = await self.service.code.tasks_of(request.task, 0.0)
         if template.queue not in self.engine.core.book.queues:
             raise UnknownQueue(f"there is no queue {template.queue!r}", field="task.queue")
         schedule = Schedule(

@@ -88,7 +88,7 @@ class Coordinator:
         self._admin = Admin(engine, self._service, started_at=clock.now(), stop=self._stop)
         self._methods = self._service.methods() | self._admin.methods()
         await engine.start()
-        self._service.learned = self._dispatcher.know
+        self._service.code.learned = self._dispatcher.know
         token = Path(settings.token_file).read_text().strip()  # noqa: ASYNC240 (at the start, once)
         self._server = SocketServer(Path(settings.socket), token, self._on_socket, self._membership.detach)
         self._engine = engine
@@ -172,7 +172,7 @@ class Coordinator:
             case Fetch("spec", digest):
                 return await engine.read(engine.ledger.handler, digest)
             case Fetch(_, digest):
-                return await self._service.blob_get(protocol.BlobRequest(digest))
+                return await self._service.code.blob_get(protocol.BlobRequest(digest))
 
     def _take_along(self, beat: Beat) -> None:
         assert self._engine is not None
