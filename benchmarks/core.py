@@ -206,7 +206,7 @@ def evaluate(answer: Message) -> list[Figure]:
             value=1 / max(costs.values()),
             unit="1/s",
             must=">= 50000",
-            note=f"the slowest of {lengths}, {NODES:,} nodes, one task a decision, by CPU time of the one thread",
+            note=f"the slowest of {lengths}, {NODES:,} nodes, one task a decision, by CPU time",
         ),
         Figure(
             name="core.growth",
@@ -228,7 +228,7 @@ def evaluate(answer: Message) -> list[Figure]:
             name="core.cycles",
             value=float(median(answer["cycles"])),
             unit="tasks/s",
-            note=f"{middle}; from submission (slabs of {_SLAB}) to outcome through the core alone, by CPU time",
+            note=f"{middle}; from submission (slabs of {_SLAB}) to outcome, core alone, by CPU time",
         ),
     ]
 

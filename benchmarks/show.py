@@ -41,7 +41,7 @@ def _peers(report: Report) -> list[str]:
 def comparison(report: Report) -> Table:
     """Return the table of all peers: throughput with OmniMind's ratio, and latency."""
     values = _values(report)
-    table = Table(title="Tasks a second (OmniMind is how many times as fast), and latency of one task")
+    table = Table(title="Tasks a second, and latency of one task (OmniMind's divided by the peer's)")
     table.add_column("system")
     for workload in WORKLOADS:
         table.add_column(workload.title, justify="right")
@@ -100,7 +100,7 @@ def markdown(report: Report) -> str:
     values = _values(report)
     titles = [*(workload.title for workload in WORKLOADS), *_LATENCIES]
     lines = [
-        f"| tasks a second (OmniMind's ratio), latency | {' | '.join(titles)} |",
+        f"| tasks a second, latency (OmniMind's divided by the peer's) | {' | '.join(titles)} |",
         "| --- |" + " ---: |" * len(titles),
         *(f"| {_TITLES[name]} | {' | '.join(_row(values, name))} |" for name in _peers(report)),
         "",
