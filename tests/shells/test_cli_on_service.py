@@ -84,7 +84,7 @@ class Instance:
         )
         await self.server.start()
         spec = HandlerSpec("shop.resize", "sync", "name", "shop", "resize", doc="Resize a picture.")
-        await service.register(protocol.HandlerRequest(spec=msgspec.json.encode(spec)))
+        await service.code.register(protocol.HandlerRequest(spec=msgspec.json.encode(spec)))
         node = NodeInfo("nod_0123456789", "alpha", "127.0.0.1", max_concurrent_tasks=2, incarnation="life-1")
         await self.engine.ask(lambda n: ev.NodeJoined(node, request=n))
         self.beating = asyncio.create_task(self._beat())
