@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from omnimind.cli.nodes import listed
+from omnimind.cli.nodes import listed, missing
 from omnimind.cli.session import Session
 from omnimind.errors import OmniMindError, Unavailable
 
@@ -190,7 +190,7 @@ def nodes(facts: Facts) -> Finding:
         return Finding(
             "nodes", ERROR, "no node has joined", "nothing can run", "see: omnimind explain, and the logs"
         )
-    bad = [n for n in facts.nodes if n["status"] in {"offline", "suspect", "degraded"}]
+    bad = [n for n in facts.nodes if n["status"] in {"suspect", "degraded"}] + missing(facts.nodes)
     if bad:
         named = ", ".join(f"{n['hostname'] or n['node_id']} is {n['status']}" for n in bad)
         return Finding(
@@ -200,7 +200,8 @@ def nodes(facts: Facts) -> Finding:
             "their share of the work waits or runs elsewhere",
             f"omnimind explain {bad[0]['node_id']}",
         )
-    return Finding("nodes", OK, f"{len(facts.nodes)} in order")
+    live = [n for n in facts.nodes if n["status"] != "offline"]
+    return Finding("nodes", OK, f"{len(live)} in order")
 
 
 def versions(facts: Facts) -> Finding:

@@ -11,8 +11,15 @@ from omnimind.cli.times import local, relative, span
 
 
 def listed(nodes: Any) -> list[dict[str, Any]]:
-    """Return nodes as a list, whether they came as one or by their ids."""
-    return list(nodes.values()) if isinstance(nodes, Mapping) else list(nodes)
+    """Return nodes as a list, whether they came as one or by their ids; the gone ones last."""
+    found = list(nodes.values()) if isinstance(nodes, Mapping) else list(nodes)
+    return sorted(found, key=lambda n: n["status"] == "offline")
+
+
+def missing(nodes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the offline nodes whose machine has not come back as another node, as after a restart."""
+    back = {(n["hostname"], n["ip_address"]) for n in nodes if n["status"] != "offline"}
+    return [n for n in nodes if n["status"] == "offline" and (n["hostname"], n["ip_address"]) not in back]
 
 
 def slots(node: Mapping[str, Any]) -> str:

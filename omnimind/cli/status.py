@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from omnimind.cli.nodes import COLUMNS, listed
+from omnimind.cli.nodes import COLUMNS, listed, missing
 from omnimind.cli.options import read
 from omnimind.cli.output import View, next_steps, terminal_width
 from omnimind.cli.session import Session
@@ -26,8 +26,10 @@ def status(session: Session) -> View:
     data = session.call("status")
     data["home"] = str(session.home)
     with contextlib.suppress(Refused):
-        # The coordinator counts since its start, the ledger all that is kept.
-        data["tasks"] = session.call("usage")["by_status"]
+        # The coordinator counts since its start, the ledger all that is kept; but short attempts leave no
+        # trace of their start there, so what runs is the coordinator's to say.
+        counted = session.call("usage")["by_status"]
+        data["tasks"] = counted | {"pending": data["pending_tasks"], "running": data["running_tasks"]}
     return View(data=data, text=_page(data), key="coordinator_node_id", notes=next_steps(*_next(data)))
 
 
@@ -35,13 +37,14 @@ def _page(data: Mapping[str, Any]) -> str:
     coordinator = data.get("coordinator") or {}
     api = data.get("api") or {}
     since = coordinator.get("started_at")
+    gone = len(missing(listed(data["nodes"])))
     lines = [
         ("home", data["home"]),
         ("coordinator", f"pid {coordinator.get('pid')}, epoch {coordinator.get('epoch')}"),
         ("since", local(since) if since else None),
         ("api", api.get("url")),
         ("tasks", counts(data)),
-        ("nodes", f"{data['active_nodes']} of {data['total_nodes']} active"),
+        ("nodes", f"{data['active_nodes']} active" + (f", {gone} missing" if gone else "")),
         (
             "load",
             f"{data['current_load']} of {data['total_capacity']} slots ({data['load_percentage']:.0f} %)",
@@ -73,6 +76,6 @@ def ended(data: Mapping[str, Any]) -> dict[str, int]:
 def _next(data: Mapping[str, Any]) -> list[str]:
     if (data.get("tasks") or {}).get("dead"):
         return ["omnimind deadletter list"]
-    if data["offline_nodes"]:
+    if missing(listed(data["nodes"])):
         return ["omnimind node list"]
     return []
