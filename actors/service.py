@@ -36,6 +36,7 @@ from omnimind.ledger.interface import TaskFilter
 from omnimind.ledger.retention import missing
 
 LIST_MAX = 500
+_READ_RESULTS = 64
 
 
 def task_view(task: DistributedTask) -> dict[str, Any]:
@@ -79,13 +80,14 @@ class Service:
     # --- results ----------------------------------------------------------------------------------
 
     async def watch(self, request: p.WatchRequest) -> p.WatchAnswer:
-        """Wait for results; see the protocol."""
+        """Wait for results; see the protocol. Large ones come in several answers."""
         found = self.watchers.take(request.ids)
         missing_ids = [i for i in request.ids if i not in found and self.engine.core.live(i) is None]
         watch = self.watchers.open(request.ids, found)
         try:
-            if missing_ids:
-                await self._from_disk(missing_ids, watch)
+            for start in range(0, len(missing_ids), _READ_RESULTS):
+                if not watch.full:
+                    await self._from_disk(missing_ids[start : start + _READ_RESULTS], watch)
             await watch.wait(request.timeout, request.linger)
             return p.WatchAnswer(list(watch.results.values()))
         finally:

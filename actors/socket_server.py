@@ -118,4 +118,10 @@ class SocketServer:
     @staticmethod
     def _answer(writer: asyncio.StreamWriter, number: int, good: bool, body: bytes) -> None:
         data = _encode((number, good, body))
+        if len(data) > MAX_FRAME:
+            # The client would break the connection, and ask again for ever.
+            refused = InvalidInput(
+                f"the answer would have {len(data) >> 20} MiB", hint="ask for less at a time"
+            )
+            data = _encode((number, False, _encode(refused.to_problem())))
         writer.write(len(data).to_bytes(_HEAD, "big") + data)

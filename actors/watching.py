@@ -13,6 +13,8 @@ from omnimind.cluster.task import DistributedTask
 _KEPT_RESULTS = 100_000
 _KEPT_BYTES = 64 << 20
 _EXPECTED = 2_000_000
+ANSWER_BYTES = 16 << 20
+"""Results in one answer, but for the last one: far below a frame. What is left is asked for again."""
 
 
 def result_of(task: DistributedTask) -> Result:
@@ -27,21 +29,28 @@ class Watch:
         self.ids = [i for i in ids if i not in found]
         self.open = dict.fromkeys(self.ids)
         self.results = found
+        self._bytes = sum(len(r.value or b"") for r in found.values())
         self._first = asyncio.Event()
         self._all = asyncio.Event()
         self._signal()
 
+    @property
+    def full(self) -> bool:
+        """Return whether the answer has no room for more."""
+        return self._bytes >= ANSWER_BYTES
+
     def _signal(self) -> None:
         if self.results:
             self._first.set()
-        if not self.open:
+        if not self.open or self.full:
             self._all.set()
 
     def add(self, task: DistributedTask) -> None:
         """Take a result in."""
-        if task.task_id in self.open:
+        if task.task_id in self.open and not self.full:
             del self.open[task.task_id]
             self.results[task.task_id] = result_of(task)
+            self._bytes += len(task.result or b"")
             self._signal()
 
     async def wait(self, timeout: float, linger: float) -> None:
@@ -75,15 +84,16 @@ class Watchers:
             self._expected.pop(id_, None)
 
     def take(self, ids: list[str]) -> dict[str, Result]:
-        """Return and drop what was kept of these tasks."""
+        """Return and drop what was kept of these tasks, as much as an answer holds."""
         found: dict[str, Result] = {}
+        size = 0
         for id_ in ids:
-            result = self._kept.pop(id_, None)
+            self._expected.pop(id_, None)
+            result = self._kept.pop(id_, None) if size < ANSWER_BYTES else None
             if result is not None:
-                self._bytes -= len(result.value or b"")
+                size += len(result.value or b"")
                 found[id_] = result
-            else:
-                self._expected.pop(id_, None)
+        self._bytes -= size
         return found
 
     def open(self, ids: list[str], found: dict[str, Result]) -> Watch:
