@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from omnimind.client.protocol import MAX_FRAME
-from omnimind.errors import Forbidden, OmniMindError
+from omnimind.errors import Forbidden, InvalidInput, OmniMindError
 
 Push = Callable[[str, bytes], None]
 Call = Callable[[str, bytes, Push], Awaitable[bytes]]

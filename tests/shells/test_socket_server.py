@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from actors import socket_server
-from actors.socket_server import SocketServer
+from actors.socket_server import Push, SocketServer
 from omnimind.client.protocol import decode, encode
 from omnimind.client.via_socket import SocketTransport
 from omnimind.errors import InvalidInput, NotFound, OmniMindError
 
 
-async def answers(method: str, body: bytes, _push: Any) -> bytes:
+async def answers(method: str, body: bytes, _push: Push) -> bytes:
     match method:
         case "hello":
             return encode({"version": 1})
@@ -24,12 +25,18 @@ async def answers(method: str, body: bytes, _push: Any) -> bytes:
             return body
         case "repeat":
             return encode(b"x" * decode(body))
-    raise NotFound(f"there is no method {method!r}")
+        case _:
+            raise NotFound(f"there is no method {method!r}")
 
 
 @pytest.fixture
-async def path(tmp_path: Path) -> AsyncIterator[Path]:
-    server = SocketServer(tmp_path / "s", "secret", answers)
+def gone() -> list[Push]:
+    return []
+
+
+@pytest.fixture
+async def path(tmp_path: Path, gone: list[Push]) -> AsyncIterator[Path]:
+    server = SocketServer(tmp_path / "s", "secret", answers, gone.append)
     await server.start()
     yield tmp_path / "s"
     await server.stop()
@@ -43,7 +50,7 @@ async def transport(path: Path) -> AsyncIterator[SocketTransport]:
 
 
 async def test_calls_and_errors(path: Path, transport: SocketTransport) -> None:
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116
     assert await transport.call("echo", b"body", 5) == b"body"
     with pytest.raises(NotFound, match="no method 'x'"):
         await transport.call("x", b"", 5)
@@ -65,3 +72,13 @@ async def test_an_answer_beyond_a_frame_is_an_error_of_that_call(
     with pytest.raises(InvalidInput, match="ask for less"):
         await transport.call("repeat", encode(1 << 20), 5)
     assert await transport.call("repeat", encode(3), 5) == encode(b"xxx")
+
+
+async def test_a_connection_that_ends_is_told(transport: SocketTransport, gone: list[Push]) -> None:
+    await transport.connect()
+    assert gone == []
+    await transport.close()
+    async with asyncio.timeout(5):
+        while not gone:  # noqa: ASYNC110 (another task's doing)
+            await asyncio.sleep(0.01)
+    assert len(gone) == 1
