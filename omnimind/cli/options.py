@@ -67,6 +67,7 @@ def write(*, reason: bool = False) -> Callable[[F], F]:
             change: Change = function(session, **values)
             if only_plan:
                 _finish(plan_view(change.plan()), output)
+                return
             permit(change, expected, session, output)
             done = change.apply()
             if done is not None:

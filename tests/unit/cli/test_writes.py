@@ -32,6 +32,8 @@ WRITES: dict[str, tuple[str, str | None]] = {
 }
 """Each write of the coordinator's things: a line that would change something, and one that would not."""
 
+READING = {"tasks", "nodes", "node", "queues", "schedules", "handlers", "status", "usage", "find", "list"}
+
 DESTRUCTIVE = ["queue remove", "schedule remove", "deadletter discard"]
 
 
@@ -69,10 +71,14 @@ def test_a_plan_changes_nothing_and_exits_ten(path: str, run: Run, fake: Any, id
 
 
 @pytest.mark.parametrize("path", sorted(p for p, (_, idle) in WRITES.items() if idle))
-def test_a_plan_that_would_change_nothing_exits_zero(path: str, run: Run, ids: dict[str, str]) -> None:
+def test_a_plan_that_would_change_nothing_exits_zero_and_asks_only(
+    path: str, run: Run, fake: Any, ids: dict[str, str]
+) -> None:
     idle = WRITES[path][1]
     assert idle is not None
     result = run(*words(idle, ids), "--plan")
+    for method, request in fake.calls:
+        assert method in READING or request.plan, f"{method} was called without `plan`"
     assert result.exit_code == 0, result.stdout + result.stderr
     assert "nothing would change" in result.stderr
 
