@@ -270,3 +270,21 @@ def test_while_it_is_full_only_new_tasks_are_refused(
     ledger.maintain()
     assert ledger.full is False
     ledger.write(inserts(a_task(2)))
+
+
+def test_a_new_ledgers_name_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite syncs the bytes of a database, but not the folders that lead to it."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    ledger = SqliteLedger(tmp_path / "home" / "ledger.db", reserve=0)
+    ledger.open(1)
+    assert synced == [str(tmp_path / "home"), str(tmp_path)]
+    ledger.open(1)
+    assert len(synced) == 2
+    ledger.close()
