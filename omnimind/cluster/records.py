@@ -255,4 +255,5 @@ def attempt_row(task: DistributedTask, outcome: Outcome, cause: str, now: float)
 
 def node_saved(node: NodeInfo) -> NodeSaved:
     """Return the record of a node as it is now."""
-    return NodeSaved(node.node_id, msgspec.json.encode(node))
+    # In order, since the capabilities are a set: the same node is the same record in every process.
+    return NodeSaved(node.node_id, msgspec.json.encode(node, order="deterministic"))
