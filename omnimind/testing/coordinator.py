@@ -29,7 +29,7 @@ from omnimind.cluster.sends import (
     Send,
     StopAttempts,
 )
-from omnimind.errors import LedgerFenced, LedgerUnavailable, OmniMindError, Unavailable
+from omnimind.errors import LedgerError, LedgerFenced, LedgerUnavailable, OmniMindError, Unavailable
 from omnimind.testing.invariants import Broken
 from omnimind.testing.ledger import SimLedger
 from omnimind.testing.workload import Submission, build_tasks
@@ -197,6 +197,9 @@ class SimCoordinator:
             self.sim.crash_coordinator(self)
             self.die()
             return
+        except LedgerError as error:
+            # The ledger refuses what contradicts it: a key, an id or a number that is taken.
+            raise Broken("P3" if "UNIQUE: key" in error.message else "S", error.message) from error
         except OmniMindError as error:
             self.lose_core(error)
             return

@@ -9,8 +9,8 @@ class TaskGhost:
     """One task, as the world outside the coordinator saw it."""
 
     __slots__ = (
-        "accepted", "active", "cancel_asked", "decided", "due", "ended", "fence", "fences_run", "grants",
-        "index", "node", "results", "starts", "stopping", "sub", "task_id",
+        "accepted", "active", "cancel_asked", "decided", "due", "ended", "failures", "fence", "fences_run",
+        "grants", "index", "kills", "node", "results", "starts", "stopping", "sub", "task_id",
     )  # fmt: skip
 
     def __init__(self, task_id: str, sub: Submission | None, index: int) -> None:
@@ -25,6 +25,9 @@ class TaskGhost:
         self.decided = 0
         """Attempts that a core has decided on, sent out or not."""
         self.starts = 0
+        self.failures = 0
+        """How often its handler raised; `kills`: how often it killed a worker in which it was alone."""
+        self.kills = 0
         self.fences_run: dict[int, None] = {}
         self.node = ("", "")
         """Where the newest fence was sent: node and incarnation."""

@@ -86,7 +86,7 @@ class Nemesis:
         if self.draws.value("noticed", node.name, n) < 0.7:  # noqa: PLR2004
             wait = 3 * self.draws.value("noticed after", node.name, n) ** 2
             self.sim.clock.after(wait, self._gone, node)
-        if self.draws.value("returns", node.name, n) < 0.8:  # noqa: PLR2004
+        if self.draws.value("returns", node.name, n) < 0.7:  # noqa: PLR2004
             wait = 0.5 + 9 * self.draws.value("returns after", node.name, n)
             self.sim.clock.after(wait, self._boot, node, node.lives)
 
@@ -133,7 +133,7 @@ class Nemesis:
         sim.disk.fault = None
         for node in sim.nodes:
             node.paused_until = min(node.paused_until, sim.clock.now)
-            if node.agent is None and (node.number == 0 or self.draws.value("heals", node.name, 0) < 0.7):  # noqa: PLR2004
+            if node.agent is None and (node.number == 0 or self.draws.value("heals", node.name, 0) < 0.5):  # noqa: PLR2004
                 node.start()
         if sim.life is None:
             sim.start_coordinator()

@@ -17,7 +17,7 @@ from omnimind.cluster.agent import (
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.sends import AskRegister, Dispatch, FenceNode, ReleaseNode, StopAttempts
 from omnimind.testing.worker import SimWorker
-from omnimind.testing.workload import GPU
+from omnimind.testing.workload import FAST, GPU
 
 if TYPE_CHECKING:
     from omnimind.testing.cluster import SimCluster
@@ -37,7 +37,8 @@ class SimNode:
         self.name = f"n{number}"
         draws, options = sim.draws, sim.options
         self.slots = options.slots
-        self.capabilities = {GPU} if number == 0 or draws.value("gpu", self.name, 0) < 0.3 else set()  # noqa: PLR2004
+        rich = number == 0 or draws.value("gpu", self.name, 0) < 0.3  # noqa: PLR2004
+        self.capabilities = {GPU, FAST, "t0"} if rich else {FAST}
         self.slowness = 4.0 if draws.fires("sluggish", self.name, 0, options.sluggish * 0.5) else 1.0
         skewed = draws.fires("skew", self.name, 0, 0.5 if options.skew else 0.0)
         self.skew = options.skew * (draws.value("skewed", self.name, 0) * 2 - 1) if skewed else 0.0

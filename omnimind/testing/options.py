@@ -13,9 +13,9 @@ from omnimind.testing.draws import Draws
 class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One simulated cluster. Times in seconds; faults as chances, 0 where the class is off.
 
-    mix: ``all`` (every fault class on), ``swarm`` (each on or off), ``calm`` (none). profile: ``mixed``,
-    ``fair`` (two queues that always have work, no faults) or ``ageing`` (a stream of urgent tasks, and
-    some that are not).
+    mix: ``all`` (every fault class on), ``swarm`` (each on or off), ``calm`` (only handlers fail).
+    profile: ``mixed``, ``fair`` (two queues that always have work, no faults) or ``ageing`` (a stream of
+    urgent tasks, and some that are not).
 
     loss, duplicate, slow: per message. cut: per link and 4 s. crash, pause, kill_worker: per node and
     second, per node and second, per batch. coordinator_before, coordinator_after: a crash before or
@@ -98,6 +98,9 @@ FAULTS: dict[str, Sequence[float]] = {
 }
 """The fault classes, and what a class that is on may be set to."""
 
+HANDLER_FAULTS = ("raises", "poison", "kill_worker")
+"""Faults of the work itself, which may happen in a ``calm`` cluster too."""
+
 WORK: dict[str, Sequence[float]] = {
     "at_most_once": (0.0, 0.0, 0.3),
     "keyed": (0.0, 0.3, 0.7),
@@ -144,7 +147,8 @@ def draw_options(seed: int, fixed: Mapping[str, Any] | None = None) -> SimOption
         "limited": pick("limited", False, True),
     }
     for name, values in FAULTS.items():
-        on = mix == "all" or (mix == "swarm" and pick(f"on {name}", False, True))
+        drawn = mix == "swarm" or (mix == "calm" and name in HANDLER_FAULTS)
+        on = mix == "all" or (drawn and pick(f"on {name}", False, True))
         options[name] = pick(name, *values) if on else 0.0
     for name, values in WORK.items():
         options[name] = pick(name, *values)

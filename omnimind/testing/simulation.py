@@ -4,14 +4,12 @@
 
     result = run(draw_options(4711))
     if result.failure:
-        print(result.command(), result.failure)
+        print(describe(result.options), result.failure)
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -117,16 +115,3 @@ def _settled(sim: SimCluster) -> bool:
     if life is None or life.core is None or not life.gate.idle or life.writing or life.core.recovering:
         return False
     return all(node.agent is None or not (node.agent.held or node.agent.owes) for node in sim.nodes)
-
-
-def replay_command(
-    result: Result, fixed: Mapping[str, Any], only: list[str] | None = None, plant: str | None = None
-) -> str:
-    """Return the command that repeats a run."""
-    parts = ["python -m omnimind.testing.simulate", f"--seed {result.options.seed}"]
-    parts += [f"--set {name}={value}" for name, value in fixed.items()]
-    if only is not None:
-        parts.append(f"--only-faults {','.join(only) or 'none'}")
-    if plant is not None:
-        parts.append(f"--plant {plant}")
-    return " ".join(parts)

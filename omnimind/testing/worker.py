@@ -82,7 +82,12 @@ class SimWorker:
         poison = self.sim.options.poison if self.sim.faulty else 0.0
         if poison and self.sim.draws.fires("poison", item.task_id, 0, poison):
             self.sim.coverage.add("worker_death_with_mates", len(self.batch.items) > 1)
-            self.sim.clock.after(self._seconds(index) / 2, self.die, "segmentation fault")
+            self.sim.clock.after(self._seconds(index) / 2, self._killed_by, index)
+
+    def _killed_by(self, index: int) -> None:
+        if not self.gone and len(self.batch.items) == 1:
+            self.sim.invariants.spoiled(self.batch.items[index].task_id, killed=True)
+        self.die("segmentation fault")
 
     def _seconds(self, index: int) -> float:
         item = self.batch.items[index]
@@ -113,6 +118,7 @@ class SimWorker:
             fatal = sim.draws.value("fatal", item.task_id, item.attempt) < 0.2  # noqa: PLR2004
             error: dict[str, Any] = {"type": "Fatal" if fatal else "ValueError", "message": "drawn"}
             error["bases"] = [f"tests.{error['type']}"]
+            self.sim.invariants.spoiled(item.task_id, killed=False)
             self._note(Outcome(index, "error", error=error, seconds=seconds))
             return
         fence = self.batch.fence + index

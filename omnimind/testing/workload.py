@@ -11,7 +11,7 @@ from omnimind.ids import task_id
 from omnimind.testing.draws import Draws
 from omnimind.testing.options import SimOptions
 
-GPU = "gpu"
+GPU, FAST = "gpu", "fast"
 _KEYS = 6
 
 
@@ -114,7 +114,7 @@ def _mixed(options: SimOptions, draws: Draws) -> list[Submission]:
         sub.kind = "async" if kind == 2 and value("async") < 0.5 else "sync"  # noqa: PLR2004
         sub.num_cpus = 2.0 if value("wide") < 0.05 else 1.0  # noqa: PLR2004
         sub.priority = 1 + int(value("priority") * 10)
-        sub.needs = frozenset({GPU}) if value("needs") < 0.15 else frozenset()  # noqa: PLR2004
+        sub.needs = frozenset({GPU, FAST}) if value("needs") < 0.15 else frozenset()  # noqa: PLR2004
         sub.at_most_once = value("once") < options.at_most_once
         sub.max_retries = int(value("retries") * 4)
         if value("timeout") < 0.1:  # noqa: PLR2004
