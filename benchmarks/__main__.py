@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks import machine, report, show
 from benchmarks.figures import Figure
 from benchmarks.peers import PEERS, Entry
-from benchmarks.processes import adopt_orphans, end_descendants
+from benchmarks.processes import adopt_orphans, end_descendants, interrupt_on_terminate
 from benchmarks.progress import Teller
 from benchmarks.settings import Settings, Suite, SuiteFailedError
 from benchmarks.suites import SUITES
@@ -75,6 +75,7 @@ def main(
     if any(suite.name == "peers" for suite in suites):
         _require(entries)
     adopt_orphans()
+    interrupt_on_terminate()
     folder = Path(tempfile.mkdtemp(prefix="omb-", dir=parent))
     folder.chmod(0o711)  # a server that refuses to be root must pass through
     try:

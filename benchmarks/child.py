@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import adopt_orphans, end_descendants, tail
+from benchmarks.processes import adopt_orphans, end_descendants, end_with_parent, interrupt_on_terminate, tail
 
 Message = dict[str, Any]
 Emit = Callable[[Message], None]
@@ -93,7 +93,8 @@ def main() -> None:
     module, descriptor = sys.argv[1], int(sys.argv[2])
     os.set_inheritable(descriptor, False)
     adopt_orphans()
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_terminate()
+    end_with_parent()
     request: Message = json.load(sys.stdin)
     with os.fdopen(descriptor, "w", encoding="utf-8", buffering=1) as messages:
 
@@ -107,11 +108,6 @@ def main() -> None:
             left = end_descendants()
             print("left running and ended here:", left)
         emit({_ANSWER: {**answer, _LEFT: left}})
-
-
-def _interrupt(number: int, frame: object) -> None:
-    del number, frame
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

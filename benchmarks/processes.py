@@ -15,6 +15,7 @@ import psutil
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -84,9 +85,28 @@ class Server:
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies: `end_descendants` then finds them all."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Be interrupted (SIGTERM) when the process that started this one dies, however it dies."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def interrupt_on_terminate() -> None:
+    """Treat SIGTERM like Ctrl-C, so that whoever is told to end cleans up first."""
+
+    def interrupt(number: int, frame: object) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def end_descendants() -> list[str]:
