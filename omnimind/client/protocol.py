@@ -76,6 +76,7 @@ class WatchRequest(msgspec.Struct):
     """Method `watch`: wait until some of these tasks have ended. Answer: `WatchAnswer`.
 
     Answers when all have ended, or `linger` seconds after the first one has, or after `timeout`.
+    Of large results it holds some 16 MiB; what is left is asked for again.
     Tasks answered once are not answered again unless asked for again. An unknown id raises NotFound,
     a pruned one Pruned.
     """
