@@ -23,7 +23,7 @@ test: ## run every test
 
 test-fast: ## run the tests that need no other process: unit, properties, 300 simulated clusters (about a minute)
 	$(VENV) dev
-	@SIMULATION_SEEDS=300 $(BIN)/python -m pytest $(wildcard tests/unit tests/properties tests/simulation) $(ARGS)
+	@OMNIMIND_TEST_SEEDS=300 $(BIN)/python -m pytest $(wildcard tests/unit tests/properties tests/simulation) $(ARGS)
 
 lint: ## check style, types and the direction of imports
 	$(VENV) dev
