@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -173,9 +174,25 @@ def progress(session: Session, task_id: str) -> View:
     wanted = resolve.task_id(session, task_id)
     answer = session.call("progress", NameRequest(name=wanted))
     data = {"task_id": wanted, **answer}
-    said = "it has not reported any" if answer["progress"] is None else show(answer["progress"])
+    said = "it has not reported any" if answer["progress"] is None else how_far(answer["progress"])
     when = "" if answer["at"] is None else f"  ({local(answer['at'])})"
     return View(data=data, text=f"{answer['status']}: {said}{when}", key="progress")
+
+
+def how_far(value: Any) -> str:
+    """Return progress in words: ``3 of 6 (50 %), half way``; anything but a context's own form as it is."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("done"), int | float):
+        return show(value)
+    done, total, message = value["done"], value.get("total"), value.get("message")
+    text = (
+        f"{done:g} of {total:g} ({done / total:.0%})"
+        if total
+        else f"{done:.0%}"
+        if done <= 1
+        else f"{done:g}"
+    )
+    text = text.replace("%", " %")
+    return f"{text}, {show(message)}" if message else text
 
 
 def _chosen(session: Session, ids: tuple[str, ...], everything: bool, where: dict[str, Any]) -> list[str]:

@@ -237,7 +237,7 @@ class FakeCoordinator:
     def on_progress(self, request: protocol.NameRequest) -> Any:
         return {
             "status": self._task(request.name).status.value,
-            "progress": {"done": 3, "of": 9},
+            "progress": {"done": 3, "total": 9, "message": "cutting", "at": NOW - 1},
             "at": NOW - 1,
         }
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import Result
 
 from omnimind.cli import tasks
+from omnimind.cli.task import how_far
 from omnimind.cluster.states import TERMINAL, TaskStatus
 
 Run = Callable[..., Result]
@@ -119,6 +120,13 @@ def test_only_dead_letters_are_dead_letters(run: Run, ids: dict[str, str]) -> No
     assert run("deadletter", "show", ids["failed"]).exit_code == 4
     items = json.loads(run("deadletter", "list", "--json").stdout)["items"]
     assert [t["task_id"] for t in items] == [ids["dead"]]
+
+
+def test_progress_in_words(run: Run, ids: dict[str, str]) -> None:
+    assert run("task", "progress", ids["running"]).stdout.startswith("running: 3 of 9 (33 %), cutting  (")
+    assert how_far({"done": 0.25}) == "25 %"
+    assert how_far({"other": 1}) == "other=1"
+    assert how_far({"done": 1, "total": 2, "message": "\x1b[2J"}) == "1 of 2 (50 %), \\x1b[2J"
 
 
 def test_explain_takes_tasks_and_nodes(run: Run, ids: dict[str, str]) -> None:
