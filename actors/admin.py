@@ -16,6 +16,7 @@ from omnimind.cluster import events as ev
 from omnimind.cluster.policies import Schedule
 from omnimind.cluster.records import task_from_row, task_row
 from omnimind.cluster.schedules import next_run
+from omnimind.cluster.states import TERMINAL
 from omnimind.cluster.status import attempts_on, cluster_status, queue_status
 from omnimind.errors import Conflict, InvalidInput, NotFound, UnknownQueue
 from omnimind.ids import new_slab
@@ -52,7 +53,8 @@ class Admin:
             "recovering": core.recovering,
         }
         found["trouble"] = self.engine.trouble.to_problem() if self.engine.trouble else None
-        found["tasks"] = dict(sorted(core.counts.items()))
+        ended = {status.value: core.counts.get(status.value, 0) for status in TERMINAL}
+        found["tasks"] = {"pending": found["pending_tasks"], "running": found["running_tasks"], **ended}
         return found
 
     async def usage(self, _request: p.Empty) -> dict[str, Any]:

@@ -221,7 +221,8 @@ class Empty(msgspec.Struct):
     """Methods without a request.
 
     `status`: `get_cluster_status` with "coordinator": {"pid", "node_id", "epoch", "started_at"}, "tasks":
-    {status: count} and, where there is an API, "api": {"url"}.
+    {status: count} (of ended tasks those that ended since this coordinator started; `usage` counts all)
+    and, where there is an API, "api": {"url"}.
     `queues`: list of `QueuePolicy` as dicts with "ready", "delayed", "waiting", "running" and "oldest" (when
     the longest waiting ready task was submitted, or None).
     `schedules`: list of dicts: name, task_type, queue, cron, interval, timezone, paused, next_run,
