@@ -27,6 +27,8 @@ from omnimind.ledger.interface import Ledger
 log = logging.getLogger("omnimind.coordinator")
 
 _REOPEN_EVERY = 1.0
+_MAINTAIN_EVERY = 60.0
+_MAINTAIN_FULL = 2.0
 _SHORTEST_SLEEP = 0.005
 
 
@@ -70,7 +72,8 @@ class Engine:
     async def start(self) -> None:
         """Open the ledger, recover the core from it and begin to work."""
         await self._open()
-        self._tasks = [asyncio.create_task(self._commit_loop()), asyncio.create_task(self._tick_loop())]
+        loops = (self._commit_loop(), self._tick_loop(), self._maintain_loop())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:
         """Commit what waits and close the ledger."""
@@ -94,6 +97,24 @@ class Engine:
         self.gate = CommitGate()
         self.trouble = None
         self.feed(recovered)
+        self._look_at_space()
+
+    def _look_at_space(self) -> None:
+        """Tell the core when the ledger's room for new tasks has run out, or is there again."""
+        if self.trouble is None and self.ledger.full != self.core.full:
+            log.warning("the ledger's disk is %s", "full" if self.ledger.full else "no longer full")
+            self.feed(ev.Space(self.ledger.full))
+
+    async def _maintain_loop(self) -> None:
+        """Let the ledger do what can wait, and look for room when there was none."""
+        while True:
+            await asyncio.sleep(_MAINTAIN_FULL if self.ledger.full else _MAINTAIN_EVERY)
+            if self.trouble is None:
+                try:
+                    await self.on_writer(self.ledger.maintain)
+                except OmniMindError as error:
+                    log.warning("the ledger cannot be maintained: %s", error)
+                self._look_at_space()
 
     async def _in(self, pool: ThreadPoolExecutor, call: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, call, *args)
@@ -203,6 +224,7 @@ class Engine:
                     await self._recover(error)
                     break
                 self._release(self.gate.committed())
+                self._look_at_space()
                 records = self.gate.take()
 
     async def _recover(self, error: Exception) -> None:

@@ -106,8 +106,7 @@ class Service:
                 raise await self._missing(id_)
 
     async def _missing(self, id_: str) -> NotFound:
-        usage = await self.engine.read(self.engine.ledger.usage)
-        return missing(id_, usage.pruned_before)
+        return missing(id_, await self.engine.read(self.engine.ledger.pruned_before))
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -165,8 +164,7 @@ class Service:
             cursor = page.next_seq
             if cursor is None or len(items) >= request.limit or not live:
                 break
-        usage = await self.engine.read(self.engine.ledger.usage) if cursor is None else None
-        before = usage.pruned_before if usage else None
+        before = await self.engine.read(self.engine.ledger.pruned_before) if cursor is None else None
         return {"items": items, "next": cursor, "truncated_before": before}
 
     def _list_running(self, request: p.ListRequest) -> dict[str, Any]:

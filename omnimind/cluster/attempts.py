@@ -11,6 +11,7 @@ from omnimind.cluster.queues import Lane
 from omnimind.cluster.sends import Batch, BatchItem, Dispatch, Effects, StopAttempts
 from omnimind.cluster.states import Line, TaskStatus
 from omnimind.cluster.task import DistributedTask
+from omnimind.ids import epoch_of
 
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
@@ -105,12 +106,14 @@ def _start(core: CoordinatorCore, lane: Lane, seat: Seat, now: float, fx: Effect
     node = seat.node
     items = []
     for index, task in enumerate(tasks):
+        # Written before it is sent, where a start that nobody remembers does harm: it could be repeated,
+        # or a predecessor's attempt that comes to light later could be taken for the newest one.
+        inherited = task.seq <= core.inherited and epoch_of(task.fence) != core.epoch
         task.fence = base + index
         task.status = TaskStatus.RUNNING
         task.assigned_node = node.node_id
         task.started_at = now
-        if task.at_most_once:
-            # Written before it is sent: a start that nobody remembers could be repeated.
+        if task.at_most_once or inherited:
             task.cause = "started"
             core.save(task, fx)
         items.append(

@@ -55,6 +55,8 @@ class CoordinatorCore:
         self.epoch = 0
         self.counter = 0
         self.seq = 0
+        self.inherited = 0
+        """The last number that a predecessor gave: attempts of tasks up to it may run that nobody remembers."""
         self.recovering = False
         self.tasks: dict[str, DistributedTask] = {}
         self.nodes: dict[str, NodeInfo] = {}
@@ -83,6 +85,8 @@ class CoordinatorCore:
         self.reading: dict[tuple[str, str], int] = {}
         """The number of the fetch that is under way, by line and queue."""
         self.sweeping = False
+        self.full = False
+        """Whether the ledger has no room for new tasks."""
         self.gone: dict[str, int] = {}
         """Tasks that left memory while rows were being read, with the number of the last fetch before that:
         in what this fetch and those before it bring, their rows are out of date.
@@ -107,6 +111,7 @@ class CoordinatorCore:
             ev.Loaded: lambda e, now, fx: lines.loaded(self, e, now, fx),
             ev.Note: self._note,
             ev.Checkpoint: lambda e, _now, fx: outcomes.checkpoint(self, e, fx),
+            ev.Space: self._space,
             ev.Tick: lambda _e, _now, _fx: None,
             ev.Recovered: self._recover,
         }
@@ -249,6 +254,9 @@ class CoordinatorCore:
                     self.save(waiting, fx)
         return failed
 
+    def _space(self, event: ev.Space, _now: float, _fx: Effects) -> None:
+        self.full = event.full
+
     # --- small handlers ---------------------------------------------------------------------------
 
     def _note(self, event: ev.Note, _now: float, fx: Effects) -> None:
@@ -287,7 +295,7 @@ class CoordinatorCore:
                 self.timers.prune(self.tasks)  # type: ignore[arg-type]
 
     def _recover(self, event: ev.Recovered, now: float, fx: Effects) -> None:
-        self.epoch, self.seq = event.epoch, event.last_seq
+        self.epoch, self.seq, self.inherited = event.epoch, event.last_seq, event.last_seq
         self.next_check = now
         for policy in event.queues:
             self.book.set(policy, now)

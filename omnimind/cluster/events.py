@@ -187,6 +187,12 @@ class Checkpoint(msgspec.Struct):
     data: bytes
 
 
+class Space(msgspec.Struct):
+    """The ledger has no room for new tasks any more, or has it again; ends of tasks it still takes."""
+
+    full: bool
+
+
 class Tick(msgspec.Struct):
     """Time passed."""
 
@@ -229,6 +235,7 @@ Event = (
     | Loaded
     | Note
     | Checkpoint
+    | Space
     | Tick
     | Recovered
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
 
 _SHORTEST = 0.1
+_WHEN_FULL = 5.0
 
 
 def next_run(schedule: Schedule, after: float) -> float:
@@ -113,6 +114,10 @@ def due(core: CoordinatorCore, name: str, now: float, fx: Effects) -> None:
     """Submit what a schedule is for, when its time has come."""
     schedule = core.schedules.get(name)
     if schedule is None or schedule.paused or schedule.next_run > now:
+        return
+    if core.full:
+        # Coalesced like any other run that could not be: once, when there is room.
+        core.timers.set(now + _WHEN_FULL, "schedule", name)
         return
     _submit(core, schedule, now, fx)
     moved = msgspec.structs.replace(schedule, last_run=now, runs=schedule.runs + 1)

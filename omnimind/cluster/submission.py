@@ -14,6 +14,7 @@ from omnimind.errors import (
     CyclicDependency,
     InvalidInput,
     KeyConflict,
+    LedgerFull,
     NotFound,
     OmniMindError,
     QueueFull,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
 
 _RETRY_AFTER = 1.0
+_ROOM_AFTER = 10.0
 _FAILED = tuple(status for status in TERMINAL if status is not TaskStatus.COMPLETED)
 
 
@@ -40,6 +42,8 @@ def submit(core: CoordinatorCore, event: ev.Submit, now: float, fx: Effects) -> 
         fx.sends.append(Reply(event.request, Accepted(len(tasks) - len(existing), existing)))
         return
     try:
+        if core.full:
+            raise LedgerFull(retry_after=_ROOM_AFTER)
         _check(core, event, now)
         fresh = _without_known_keys(core, event, existing)
         _check_room(core, fresh)
