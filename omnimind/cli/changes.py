@@ -109,7 +109,8 @@ def permit(change: Change, expected: str | None, session: Session, output: Outpu
         )
     say(summary(effects))
     if not click.confirm("This cannot be undone. Go on?", err=True):
-        raise click.Abort
+        say("nothing was done")
+        click.get_current_context().exit(Exit.REFUSED)
 
 
 def asks() -> bool:

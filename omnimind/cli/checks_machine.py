@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from omnimind.cli.checks import ERROR, OK, SKIPPED, WARNING, Facts, Finding, Fix
+from omnimind.cli.findings import ERROR, OK, SKIPPED, WARNING, Facts, Finding, Fix
 
 GIB = 1 << 30
 FULL, NEARLY_FULL = 0.95, 0.90

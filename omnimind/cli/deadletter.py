@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from omnimind.cli import complete, resolve, tasks
+from omnimind.cli import complete, resolve, task_view, tasks
 from omnimind.cli.changes import Change, Effect
 from omnimind.cli.options import read, write
 from omnimind.cli.output import View
@@ -86,7 +86,7 @@ def discard(session: Session, ids: tuple[str, ...], reason: str) -> Change:
     def apply() -> View:
         done = session.call("discard", IdsRequest(ids=wanted, actor=actor(), reason=reason))
         rows = [{"task_id": task_id, "done": what} for task_id, what in done.items()]
-        return View(data=rows, columns=tasks.DONE, key="task_id")
+        return View(data=rows, columns=task_view.DONE, key="task_id")
 
     return Change(plan, apply, destructive=True)
 

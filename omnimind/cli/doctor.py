@@ -8,8 +8,8 @@ import click
 
 from omnimind.cli import checks, checks_machine
 from omnimind.cli.changes import Effect, plan_view
-from omnimind.cli.checks import Facts, Finding
 from omnimind.cli.errors import Exit, debugging
+from omnimind.cli.findings import ERROR, WARNING, Facts, Finding
 from omnimind.cli.options import read
 from omnimind.cli.output import View, say
 from omnimind.cli.session import Session
@@ -68,12 +68,12 @@ def examine(facts: Facts, tried: Sequence[Callable[[Facts], Finding]]) -> list[F
             name = check.__name__.replace("_", " ")
             what = f"the check itself failed: {type(error).__name__}: {error}"
             mend = "this is a bug in OmniMind; OMNIMIND_DEBUG=1 prints where it happened"
-            found.append(Finding(name, checks.ERROR, what, "what it looks at is unknown", mend))
+            found.append(Finding(name, ERROR, what, "what it looks at is unknown", mend))
     return found
 
 
 def _view(found: Sequence[Finding]) -> View:
-    bad = [f for f in found if f.state in {checks.WARNING, checks.ERROR}]
+    bad = [f for f in found if f.state in {WARNING, ERROR}]
     notes = [f"{len(bad)} of {len(found)} checks found something"] if bad else ["all is well"]
     if any(f.fix for f in bad):
         notes.append("next: omnimind doctor --fix")
@@ -90,6 +90,6 @@ def _lines(finding: Finding) -> str:
     look = STYLES.get(finding.state, {"dim": True})
     mark = click.style(MARKS[finding.state], **look)
     lines = [f"{mark} {finding.check:<14} {clean(finding.what)}"]
-    if finding.state in {checks.WARNING, checks.ERROR}:
+    if finding.state in {WARNING, ERROR}:
         lines += [f"    why:  {clean(finding.why)}", f"    mend: {clean(finding.mend)}"]
     return "\n".join(lines)

@@ -9,9 +9,9 @@ import click
 
 from omnimind.cli import complete, resolve
 from omnimind.cli.options import read
-from omnimind.cli.output import View, terminal_width
+from omnimind.cli.output import View
 from omnimind.cli.session import Session
-from omnimind.cli.table import Column, Styled, prose, sheet, show, status, table, whole
+from omnimind.cli.table import Column, Styled, prose, sheet, show, status, table, terminal_width, whole
 from omnimind.cli.times import TIME_FIELDS, local
 from omnimind.errors import NotFound
 
@@ -56,7 +56,7 @@ def _page(answer: Mapping[str, Any]) -> str:
         for name, value in (answer.get("facts") or {}).items()
     ]
     head = [(answer["kind"], whole(answer["id"])), ("status", status(answer["status"]))]
-    parts = [sheet([*head, ("verdict", Styled(click.style(prose(answer["verdict"]), bold=True))), *facts])]
+    parts = [sheet([*head, ("verdict", Styled(prose(answer["verdict"]), {"bold": True})), *facts])]
     checks = answer.get("checks") or []
     if checks:
         parts.append(table(checks, CHECKS, terminal_width()))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omnimind.cli.output import terminal_width
-from omnimind.cli.table import Column, Styled, sheet, status, table, whole
+from omnimind.cli.table import Column, Styled, sheet, status, table, terminal_width, whole
 from omnimind.cli.times import local, relative, span
 
 
@@ -33,10 +32,10 @@ COLUMNS = (
     Column("STATUS", "status", kind="status"),
     Column("SLOTS", slots, kind="number"),
     Column("DONE", "total_tasks_completed", kind="number"),
-    Column("CPUS", "cpu_cores", kind="number"),
-    Column("MEMORY", lambda n: f"{n['memory_gb']:.1f} GiB", kind="number"),
+    Column("CPUS", "cpu_cores", kind="number", spare=True),
+    Column("MEMORY", lambda n: f"{n['memory_gb']:.1f} GiB", kind="number", spare=True),
     Column("HEARTBEAT", "last_heartbeat", kind="time"),
-    Column("CAPABILITIES", "capabilities", elastic=True),
+    Column("CAPABILITIES", "capabilities", elastic=True, spare=True),
 )
 ATTEMPTS = (
     Column("TASK", "task_id"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 import click
 
-from omnimind.cli.table import Column, pick, sheet, table
+from omnimind.cli.table import Column, pick, sheet, table, terminal_width
 from omnimind.cli.times import public
 
 FORMATS = ("table", "json", "jsonl", "yaml", "name")
@@ -145,11 +144,6 @@ def plain(value: Any) -> Any:
 def say(line: str) -> None:
     """Print a line of prose on stderr."""
     click.echo(line, err=True)
-
-
-def terminal_width() -> int | None:
-    """Return the columns of the terminal that stdout is, or None when it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def wants_colour() -> bool | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from omnimind.cli.session import Session
+from omnimind.cli.table import prose
 from omnimind.errors import InvalidInput, NotFound
 
 _WHOLE = re.compile(r"tsk_[0-9a-f]{32}")
@@ -37,11 +38,16 @@ def task_ids(session: Session, texts: Iterable[str]) -> list[str]:
 
 
 def node_of(session: Session, text: str) -> dict[str, Any]:
-    """Return the node whose id, hostname or unique prefix of an id this is."""
+    """Return the node whose id, hostname or unique prefix of an id this is.
+
+    Of several with one hostname, the one that is not offline: a machine comes back as another node.
+    """
     nodes: list[dict[str, Any]] = session.call("nodes")
     whole = [n for n in nodes if text in (n["node_id"], n["hostname"])]
-    if len(whole) == 1:
-        return whole[0]
+    alive = [n for n in whole if n["status"] != "offline"]
+    for found in (whole, alive):
+        if len(found) == 1:
+            return found[0]
     by_id = {n["node_id"]: n for n in whole or nodes if whole or n["node_id"].startswith(text)}
     names = [n["node_id"] for n in nodes] + [n["hostname"] for n in nodes]
     return by_id[_only(list(by_id), text, "node", "omnimind node list", names)]
@@ -74,5 +80,5 @@ def _only(found: Sequence[str], text: str, kind: str, see: str, names: Iterable[
         return found[0]
     if not found:
         raise missing(text, kind, see, names)
-    listed = ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
-    raise InvalidInput(f"{text!r} is the beginning of several {kind} ids: {listed}", hint="type more of it")
+    listed = prose(", ".join(found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
+    raise InvalidInput(f"{text!r} fits several {kind}s: {listed}", hint="type more of it")

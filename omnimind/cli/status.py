@@ -10,9 +10,9 @@ import click
 
 from omnimind.cli.nodes import COLUMNS, listed, missing
 from omnimind.cli.options import read
-from omnimind.cli.output import View, next_steps, terminal_width
+from omnimind.cli.output import View, next_steps
 from omnimind.cli.session import Session
-from omnimind.cli.table import STYLES, Styled, sheet, table
+from omnimind.cli.table import STYLES, Styled, sheet, table, terminal_width
 from omnimind.cli.times import local
 from omnimind.errors import Refused
 
@@ -64,7 +64,7 @@ def counts(data: Mapping[str, Any]) -> Styled:
     words = [
         click.style(f"{count:,} {name}", **(STYLES[name] if count else {})) for name, count in found.items()
     ]
-    return Styled(" · ".join(words))
+    return Styled(" · ".join(words), wraps=False)
 
 
 def ended(data: Mapping[str, Any]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omnimind.cli import complete, resolve, tasks
+from omnimind.cli import complete, resolve, task_view, tasks
 from omnimind.cli.changes import Change, Effect
 from omnimind.cli.errors import outcome_code
 from omnimind.cli.options import write
@@ -148,8 +148,8 @@ def _ends(session: Session, ids: list[str], timeout: float | None) -> View:
     ended = tasks.fetch(session, ids)
     code = outcome_code([t["status"] for t in ended])
     if len(ended) == 1:
-        return tasks.outcome(ended[0], code)
-    return View(data=ended, columns=tasks.COLUMNS, key="task_id", code=code)
+        return task_view.outcome(ended[0], code)
+    return View(data=ended, columns=task_view.COLUMNS, key="task_id", code=code)
 
 
 def read_payload(text: str | None) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ SHORT_ID = 12
 """Characters of a node's id in tables; `-o json` has the whole, and commands take any unique prefix."""
 
 _LONG_ID = re.compile(r"\b[0-9a-f]{40,}\b")
-_LEAST = 12
+_LEAST = 8
 _GAP = 2
 
 STYLES: dict[str, dict[str, Any]] = {
@@ -50,13 +53,14 @@ class Column:
     """One column: its title, and the key (dotted) or function that gives a row's value.
 
     kind: ``text``, ``status`` (coloured by `STYLES`), ``time`` (relative), ``number`` (right-aligned).
-    elastic: gives way first when the terminal is narrow.
+    elastic: gives way first when the terminal is narrow. spare: is left out when that is not enough.
     """
 
     title: str
     value: str | Callable[[Mapping[str, Any]], Any]
     kind: str = "text"
     elastic: bool = False
+    spare: bool = False
 
     def of(self, row: Mapping[str, Any]) -> Any:
         """Return a row's value."""
@@ -134,31 +138,40 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], width: i
     """Return the rows as a table with a header; `width` None leaves cells up to `CELL_MAX` whole."""
     cells = [[cut(show(c.of(row), c.kind), CELL_MAX) for c in columns] for row in rows]
     widths = [max([width_of(c.title), *(width_of(line[i]) for line in cells)]) for i, c in enumerate(columns)]
+    kept = list(range(len(columns)))
     if width is not None:
-        _fit(widths, columns, width)
-    lines = [_line([c.title for c in columns], widths, columns, {"bold": True})]
-    lines += [_line(line, widths, columns, None) for line in cells]
-    return "\n".join(lines)
+        _fit(widths, columns, kept, width)
+
+    def line(texts: Sequence[str], style: dict[str, Any] | None = None) -> str:
+        return _line([(texts[i], widths[i], columns[i]) for i in kept], style)
+
+    return "\n".join([line([c.title for c in columns], {"bold": True}), *(line(texts) for texts in cells)])
 
 
-def _fit(widths: list[int], columns: Sequence[Column], width: int) -> None:
-    over = sum(widths) + _GAP * (len(widths) - 1) - width
-    elastic = [i for i, c in enumerate(columns) if c.elastic]
-    while over > 0 and elastic:
-        widest = max(elastic, key=lambda i: widths[i])
-        least = max(_LEAST, width_of(columns[widest].title))
-        if widths[widest] <= least:
+def _fit(widths: list[int], columns: Sequence[Column], kept: list[int], width: int) -> None:
+    """Narrow the elastic columns; where that is not enough, leave out spare ones, the last first."""
+    least = [
+        min(w, max(_LEAST, width_of(c.title))) if c.elastic else w
+        for w, c in zip(widths, columns, strict=True)
+    ]
+    for i in reversed(range(len(columns))):
+        if columns[i].spare and _sum(least, kept) > width:
+            kept.remove(i)
+    elastic = [i for i in kept if columns[i].elastic]
+    while (over := _sum(widths, kept) - width) > 0:
+        widest = max(elastic, key=lambda i: widths[i] - least[i], default=None)
+        if widest is None or widths[widest] == least[widest]:
             return
-        step = min(over, widths[widest] - least, max(1, over // len(elastic)))
-        widths[widest] -= step
-        over -= step
+        widths[widest] -= min(widths[widest] - least[widest], max(1, over // len(elastic)))
 
 
-def _line(
-    cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column], style: dict[str, Any] | None
-) -> str:
+def _sum(widths: Sequence[int], kept: Sequence[int]) -> int:
+    return sum(widths[i] for i in kept) + _GAP * (len(kept) - 1)
+
+
+def _line(cells: Sequence[tuple[str, int, Column]], style: dict[str, Any] | None) -> str:
     parts = []
-    for text, width, column in zip(cells, widths, columns, strict=True):
+    for text, width, column in cells:
         short = cut(text, width)
         pad = " " * (width - width_of(short))
         look = style
@@ -169,39 +182,64 @@ def _line(
     return (" " * _GAP).join(parts).rstrip()
 
 
-def sheet(pairs: Sequence[tuple[str, Any]]) -> str:
-    """Return labelled values, one a line; pairs whose value is None are left out, styled text is kept."""
-    shown = [(label, value) for label, value in pairs if value is not None]
-    width = max((len(label) for label, _ in shown), default=0)
-    indent = "\n" + " " * (width + _GAP)
-    return "\n".join(
-        f"{click.style(label.ljust(width), bold=True)}{' ' * _GAP}{_value(value).replace(chr(10), indent)}"
-        for label, value in shown
-    )
-
-
-def _value(value: Any) -> str:
-    return value.text if isinstance(value, Styled) else show(value)
-
-
 @dataclass(frozen=True, slots=True)
 class Styled:
-    """A text that may hold colours and line breaks of our own making."""
+    """A text that may hold line breaks. `look`: of `click.style`. `wraps`: False when it is in colours."""
 
     text: str
+    look: Mapping[str, Any] | None = None
+    wraps: bool = True
+
+    @property
+    def painted(self) -> str:
+        """Return the text in its look."""
+        return click.style(self.text, **self.look) if self.look else self.text
 
 
 def status(word: str) -> Styled:
     """Return a status word in its colour."""
-    look = STYLES.get(word)
-    return Styled(click.style(clean(word), **look) if look else clean(word))
+    return Styled(clean(word), STYLES.get(word))
 
 
-def block(text: str) -> Styled:
+def block(text: str, look: Mapping[str, Any] | None = None) -> Styled:
     """Return a text of several lines, each of them cleaned."""
-    return Styled("\n".join(clean(line) for line in text.splitlines()))
+    return Styled("\n".join(clean(line) for line in text.splitlines()), look)
 
 
 def whole(text: str) -> Styled:
     """Return an id in full, to be copied."""
     return Styled(clean(text))
+
+
+def sheet(pairs: Sequence[tuple[str, Any]], width: int | None = None) -> str:
+    """Return labelled values, one below the other; those that are None are left out.
+
+    width: of the terminal, beyond which values are wrapped; None asks it.
+    """
+    shown = [(label, value) for label, value in pairs if value is not None]
+    indent = max((len(label) for label, _ in shown), default=0) + _GAP
+    room = (width or terminal_width() or 0) - indent
+    return "\n".join(
+        click.style(label, bold=True) + " " * (indent - len(label)) + _value(value, indent, room)
+        for label, value in shown
+    )
+
+
+def _value(value: Any, indent: int, room: int) -> str:
+    styled = value if isinstance(value, Styled) else Styled(show(value))
+    lines = styled.text.split("\n")
+    if styled.wraps and room >= _LEAST:
+        lines = [part for line in lines for part in _wrap(line, room)]
+    return ("\n" + " " * indent).join(Styled(line, styled.look).painted for line in lines)
+
+
+def _wrap(line: str, room: int) -> list[str]:
+    if width_of(line) <= room:
+        return [line]
+    lead = line[: len(line) - len(line.lstrip())][: room // 2]
+    return textwrap.wrap(line, room, subsequent_indent=lead, break_on_hyphens=False, drop_whitespace=True)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that stdout is, or None when it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

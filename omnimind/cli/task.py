@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from omnimind.cli import complete, resolve, tasks
+from omnimind.cli import complete, resolve, task_view, tasks
 from omnimind.cli.changes import Change, Effect
 from omnimind.cli.errors import outcome_code
 from omnimind.cli.options import current_output, read, write
@@ -76,8 +76,8 @@ def wait(session: Session, ids: tuple[str, ...], timeout: float | None) -> View:
     ended = tasks.fetch(session, wanted)
     code = outcome_code([t["status"] for t in ended])
     if len(ended) == 1:
-        return tasks.outcome(ended[0], code)
-    return View(data=ended, columns=tasks.COLUMNS, key="task_id", code=code)
+        return task_view.outcome(ended[0], code)
+    return View(data=ended, columns=task_view.COLUMNS, key="task_id", code=code)
 
 
 @task.command()
@@ -110,7 +110,7 @@ def cancel(session: Session, ids: tuple[str, ...], everything: bool, reason: str
         rows = [{"task_id": t, "done": what} for t, what in done.items()]
         running = [t for t, what in done.items() if what == "cancelling"]
         notes = next_steps(f"omnimind task wait {running[0]}") if len(running) == 1 else []
-        return View(data=rows, columns=tasks.DONE, key="task_id", notes=notes, empty="no task to cancel")
+        return View(data=rows, columns=task_view.DONE, key="task_id", notes=notes, empty="no task to cancel")
 
     return Change(plan, apply, destructive=everything)
 

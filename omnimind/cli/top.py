@@ -12,8 +12,9 @@ import click
 
 from omnimind.cli import snapshot
 from omnimind.cli.options import current_output, read
-from omnimind.cli.output import View, terminal_width, wants_colour
+from omnimind.cli.output import View, wants_colour
 from omnimind.cli.session import Session
+from omnimind.cli.table import terminal_width
 
 QUIT = frozenset({"q", "Q", "\x03", "\x04", "\x1b"})
 PLAIN_WIDTH = 160

@@ -13,7 +13,7 @@ from rich.text import Text
 from omnimind.cli import snapshot as shot
 from omnimind.cli.status import ended
 from omnimind.cli.table import STYLES, clean, prose, show
-from omnimind.cli.tasks import first_line, took
+from omnimind.cli.task_view import first_line, took
 from omnimind.cli.times import relative
 
 BARS = "▁▂▃▄▅▆▇█"

@@ -17,7 +17,7 @@ from click.testing import Result
 
 from omnimind import launch, ownership, processes
 from omnimind.cli import checks, checks_machine, doctor
-from omnimind.cli.checks import Facts, Finding, Fix
+from omnimind.cli.findings import Facts, Finding, Fix
 from omnimind.cli.session import Session
 from omnimind.cluster.states import NodeStatus
 from omnimind.errors import Unavailable

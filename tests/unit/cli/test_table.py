@@ -4,7 +4,7 @@ import click
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnimind.cli.table import Column, clean, cut, sheet, show, table, width_of
+from omnimind.cli.table import Column, block, clean, cut, sheet, show, table, whole, width_of
 
 COLUMNS = [
     Column("NAME", "name", elastic=True),
@@ -49,3 +49,28 @@ def test_a_name_of_ten_thousand_letters_is_cut_for_people() -> None:
 
 def test_a_sheet_leaves_out_what_is_not_there() -> None:
     assert click.unstyle(sheet([("a", 1), ("long", "x"), ("b", None)])) == "a     1\nlong  x"
+
+
+def test_spare_columns_go_when_narrow_ones_are_not_enough() -> None:
+    columns = [Column("ID", "id"), Column("EXTRA", "extra", spare=True), Column("WHY", "why", elastic=True)]
+    rows = [{"id": "x" * 30, "extra": "e" * 20, "why": "w" * 60}]
+    wide = click.unstyle(table(rows, columns, 120)).splitlines()
+    assert wide[0].split() == ["ID", "EXTRA", "WHY"]
+    narrow = click.unstyle(table(rows, columns, 50)).splitlines()
+    assert narrow[0].split() == ["ID", "WHY"]
+    assert all(width_of(line) <= 50 for line in narrow)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200), st.integers(40, 100))
+def test_a_sheet_fits_the_terminal(text: str, width: int) -> None:
+    page = click.unstyle(
+        sheet([("label", text), ("long", "word " * 40), ("id", whole("tsk_" + "0" * 32))], width)
+    )
+    assert all(width_of(line) <= width * 2 for line in page.split("\n"))
+    assert all(line.startswith(("label", "long", "id   ", " ")) for line in page.split("\n"))
+
+
+def test_a_look_is_put_on_after_wrapping() -> None:
+    page = sheet([("error", block("first\n  second", {"fg": "red"}))], 40)
+    assert click.unstyle(page) == "error  first\n         second"
+    assert page.count("\x1b[31m") == 2

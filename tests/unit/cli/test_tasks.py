@@ -9,7 +9,7 @@ from click.testing import Result
 
 from omnimind.cli import tasks
 from omnimind.cli.task import how_far
-from omnimind.cluster.states import TERMINAL, TaskStatus
+from omnimind.cluster.states import TERMINAL, NodeStatus, TaskStatus
 
 Run = Callable[..., Result]
 
@@ -29,6 +29,13 @@ def test_unique_prefixes_are_enough(run: Run, ids: dict[str, str]) -> None:
     assert run("task", "show", "not an id").exit_code == 3
     assert run("node", "show", "alpha").exit_code == 0
     assert run("node", "show", "nod_").exit_code == 2
+
+
+def test_a_machine_that_came_back_is_meant_by_its_name(run: Run, fake: Any) -> None:
+    fake.nodes["nod_b"].hostname = "alpha"
+    assert run("node", "show", "alpha").exit_code == 2
+    fake.nodes["nod_b"].status = NodeStatus.OFFLINE
+    assert json.loads(run("node", "show", "alpha", "--json").stdout)["node_id"] == "nod_a"
 
 
 def test_show_has_payload_attempts_and_error(run: Run, ids: dict[str, str]) -> None:

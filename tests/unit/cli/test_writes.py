@@ -139,7 +139,7 @@ def test_destruction_is_refused_where_nobody_can_be_asked(
 
 
 @pytest.mark.parametrize(
-    ("typed", "code", "done"), [("y\n", 0, True), ("n\n", 130, False), ("\n", 130, False)]
+    ("typed", "code", "done"), [("y\n", 0, True), ("n\n", 4, False), ("\n", 4, False), ("", 130, False)]
 )
 def test_destruction_is_asked_about_on_a_terminal(
     typed: str,
