@@ -119,7 +119,7 @@ def test_twenty_thousand_tasks_survive_the_death_of_everything(cluster: Any, tmp
         return subprocess.Popen([*words, str(count), str(once), str(SECONDS)])
 
     # The first driver is killed in the middle of its submissions, and another one does the rest.
-    first = driver(journals[0], COUNT, 2_000)
+    first = driver(journals[0], COUNT, 200)
     cluster.until(lambda: journals[0].exists() and journals[0].stat().st_size > 400_000, "submissions")
     first.kill()
     first.wait(30)
