@@ -40,9 +40,9 @@ SETTINGS_HEAD = """# Settings
 
 A setting comes from the first of these that gives it: a flag of `omnimind up` (`--set KEY=VALUE`), the
 environment variable, the file, the default. `omnimind config` shows the value in force and where it came
-from. The file is `omnimind.toml` in the home, or the one that `OMNIMIND_CONFIG` names, with one table for each
-section. Seconds may be written with a unit (`90s`, `15m`, `8h`, `7d`), and so may bytes (`256MiB`). A change
-takes effect at the next start.
+from. The file is `omnimind.toml` in the home, or the one that `OMNIMIND_CONFIG` names, with one table for
+each section. Seconds may be written with a unit (`90s`, `15m`, `8h`, `7d`), and so may bytes (`256MiB`). A
+change takes effect at the next start.
 """
 
 ERRORS_HEAD = """# Errors
