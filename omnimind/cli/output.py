@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -158,5 +159,6 @@ def next_steps(*commands: str) -> list[str]:
     ctx = click.get_current_context(silent=True)
     session = getattr(ctx, "obj", None)
     if session is not None and session.home_origin == "flag":
-        commands = tuple(c.replace("omnimind ", f"omnimind --home {session.home} ", 1) for c in commands)
+        home = shlex.quote(str(session.home))
+        commands = tuple(c.replace("omnimind ", f"omnimind --home {home} ", 1) for c in commands)
     return [f"next: {command}" for command in commands]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -166,5 +167,5 @@ def start_hint(home: Path) -> str:
     """Return the line that says how to start this instance."""
     from omnimind.instance import home_path  # noqa: PLC0415
 
-    flag = "" if home == home_path(None) else f" --home {home}"
+    flag = "" if home == home_path(None) else f" --home {shlex.quote(str(home))}"
     return f"start one with: omnimind up --detach{flag}"

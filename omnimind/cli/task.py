@@ -151,7 +151,7 @@ def _follow(session: Session, task_id: str, lines: list[dict[str, Any]]) -> View
     output = current_output()
     if output.format in {"json", "yaml"}:
         raise InvalidInput("a stream has no end to close the list with", field="output", hint="use -o jsonl")
-    last = 0
+    last, looked_again = 0, False
     while True:
         ended = tasks.fetch(session, [task_id])[0]["status"] not in LIVE
         if lines:
@@ -161,7 +161,11 @@ def _follow(session: Session, task_id: str, lines: list[dict[str, Any]]) -> View
             time.sleep(0.5)
         lines = tasks.log_lines(session, task_id, last)
         if ended and not lines:
-            return View(data=[], text="", key="text")
+            if looked_again:
+                return View(data=[], text="", key="text")
+            # The last lines of a short attempt travel beside its result, and may come after it.
+            looked_again = True
+            time.sleep(0.5)
 
 
 @task.command()

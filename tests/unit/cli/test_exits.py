@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,12 @@ def test_unreachable_is_nine(run: Run, fake: Any) -> None:
     assert problem["code"] == "unavailable"
     assert problem["status"] == 503
     assert problem["retryable"] is True
+
+
+def test_next_steps_name_the_home_that_a_flag_named(run: Run, tmp_path: Path, ids: dict[str, str]) -> None:
+    home = tmp_path / "with space"
+    said = run("task", "show", ids["failed"], "--home", str(home)).stderr
+    assert f"next: omnimind --home '{home}' task retry" in said
 
 
 @pytest.mark.parametrize("flags", [["--json"], ["-o", "json"], ["-ojson"], ["--output=json"], ["-o", "yaml"]])
