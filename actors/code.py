@@ -62,6 +62,7 @@ class Code:
         if not 0 < len(spec.task_type) <= MAX_NAME:
             raise InvalidInput(f"a task type has 1 to {MAX_NAME} characters", field="task_type")
         digest = hashlib.sha256(request.spec).hexdigest()[:32]
+        _options(DEFAULT_OPTIONS, spec, digest, None)  # what could never be submitted is not kept
         types = await self._types()
         if types.get(spec.task_type) != digest:
             await self.engine.ask(lambda n: ev.Note(n, HandlerSaved(digest, spec.task_type, request.spec)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, Generic, ParamSpec, TypeVar, overload
@@ -51,7 +52,7 @@ class Task(Generic[P, R]):
         self.name = name or f"{fn.__module__}.{fn.__qualname__}"
         if not 0 < len(self.name) <= MAX_NAME:
             msg = f"a task type's name has 1 to {MAX_NAME} characters, this one has {len(self.name)}"
-            raise InvalidInput(msg, field="name")
+            raise InvalidInput(msg, field="name", hint="give a shorter one: @task(name=…)")
         self.defaults = defaults
         functools.update_wrapper(self, fn)
 
@@ -120,26 +121,43 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     for key, value in options.items():
         match key:
             case "retries":
-                defaults["max_retries"] = value
+                defaults["max_retries"] = _amount(key, value, whole=True)
             case "priority":
                 try:
                     defaults["priority"] = priority_number(value)
                 except ValueError as error:
-                    raise InvalidInput(str(error), field="priority") from None
+                    what, _, mend = str(error).partition(": ")
+                    raise InvalidInput(what, field="priority", hint=mend) from None
             case "needs":
                 defaults["needs"] = sorted({value} if isinstance(value, str) else set(value))
-            case "timeout" | "queue" | "at_most_once":
+            case "timeout":
+                defaults[key] = None if value is None else _amount(key, value, zero=False)
+            case "queue" | "at_most_once":
                 defaults[key] = value
             case "non_retryable":
                 extra[key] = names_of(value)
             case "retry_base" | "retry_factor" | "retry_cap" | "num_cpus" | "num_gpus" | "memory":
-                extra[key] = value
+                extra[key] = _amount(key, value, whole=key == "memory")
             case _:
                 msg = f"@task has no option {key!r}"
                 raise InvalidInput(msg, field=key)
     if extra:
         defaults["options"] = extra
     return lambda function: Task(function, name, defaults)
+
+
+def _amount(name: str, value: Any, *, whole: bool = False, zero: bool = True) -> Any:
+    """Return a number of something. A handler with another default would fail at every submission."""
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
+        what = "a whole number" if whole else "a number"
+        hint = f"give {what} from 0 on" if zero else f"give {what} above 0, or leave it out"
+    elif not (zero or value):
+        hint = f"give a number above 0, or leave `{name}` out for none"
+    else:
+        return value
+    msg = f"{value!r} cannot be its value"[:200]
+    raise InvalidInput(msg, field=name, hint=hint)
 
 
 def installed_tasks() -> dict[str, Task[..., Any]]:

@@ -119,7 +119,7 @@ class Gauge:
     def __init__(self, window: int, *, ordered: bool, whole: bool) -> None:
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
             msg = f"it must be a whole number from 1 on, not {window!r}"
-            raise InvalidInput(msg, field="window")
+            raise InvalidInput(msg, field="window", hint="it is the most tasks on the way at one time")
         self.slab_tasks = min(SLAB_TASKS, max(1, window // 4))
         self._window = window
         self._ordered = ordered

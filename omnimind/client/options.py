@@ -104,7 +104,7 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 def check_key(key: Any) -> str:
     """Return an idempotency key that is one: text of 1 to 1,024 characters."""
     if not isinstance(key, str):
-        _bad("key", f"an idempotency key is text, not {type(key).__name__}")
+        _bad("key", f"an idempotency key is text, not {type(key).__name__}", "give str(key)")
     if not 0 < len(key) <= MAX_KEY:
         hint = "use a hash of it, such as hashlib.sha256(text).hexdigest()" if key else "leave it out"
         _bad("key", f"an idempotency key has 1 to {MAX_KEY} characters, this one has {len(key)}", hint)
@@ -114,9 +114,10 @@ def check_key(key: Any) -> str:
 def check_name(name: Any, field: str) -> str:
     """Return the name of a queue, schedule, node or capability that is one."""
     if not isinstance(name, str):
-        _bad(field, f"a name is text, not {type(name).__name__}")
+        _bad(field, f"a name is text, not {type(name).__name__}", "give a str")
     if not 0 < len(name) <= MAX_NAME:
-        _bad(field, f"a name has 1 to {MAX_NAME} characters, this one has {len(name)}")
+        hint = "give a shorter one" if name else "give one, or leave it out"
+        _bad(field, f"a name has 1 to {MAX_NAME} characters, this one has {len(name)}", hint)
     if not name.isprintable():
         _bad(field, "a name has printable characters only", "remove control characters and line breaks")
     return name
@@ -192,7 +193,7 @@ def _moment(value: Any, field: str) -> float:
 
 def _number(value: Any, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        _bad(field, f"it must be a number, not {type(value).__name__}")
+        _bad(field, f"it must be a number, not {type(value).__name__}", "give a number, such as 1.5")
     if not math.isfinite(value):
         _bad(field, f"{value} is not a finite number", f"leave `{field}` out for no limit")
     if value < 0:
@@ -202,9 +203,10 @@ def _number(value: Any, field: str) -> float:
 
 def _count(value: Any, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        _bad(field, f"it must be a whole number, not {value!r}"[:200])
+        _bad(field, f"it must be a whole number, not {value!r}"[:200], "give an int, such as 3")
     if not 0 <= value < 1 << 53:
-        _bad(field, "it must be 0 or more" if value < 0 else "it is too large")
+        hint = "use 0 or more" if value < 0 else "use less than 2 to the power of 53"
+        _bad(field, f"{value} is negative" if value < 0 else "it is too large", hint)
     return value
 
 
@@ -212,12 +214,13 @@ def _priority(value: Any) -> int:
     try:
         return priority_number(value)
     except ValueError as error:
-        raise InvalidInput(str(error), field="priority") from None
+        what, _, mend = str(error).partition(": ")
+        raise InvalidInput(what, field="priority", hint=mend) from None
 
 
 def _truth(value: Any, field: str) -> bool:
     if not isinstance(value, bool):
-        _bad(field, f"it is True or False, not {value!r}"[:200])
+        _bad(field, f"it is True or False, not {value!r}"[:200], "give a bool")
     return value
 
 

@@ -321,17 +321,25 @@ def set_queue(core: CoordinatorCore, event: ev.QueueSet, now: float, fx: Effects
 
 def _bad_policy(policy: QueuePolicy) -> InvalidInput | None:
     if not 0 < len(policy.name) <= MAX_NAME:
-        return InvalidInput(f"a queue's name has 1 to {MAX_NAME} characters", field="name")
+        return InvalidInput(
+            f"a queue's name has 1 to {MAX_NAME} characters", field="name", hint="give a shorter one"
+        )
     if not 0 < policy.weight < float("inf"):
-        return InvalidInput("a weight is a positive number", field="weight")
+        return InvalidInput("a weight is a positive number", field="weight", hint="1.0 is the usual one")
     if policy.concurrency is not None and policy.concurrency < 1:
         return InvalidInput(
             "a concurrency limit is at least 1", field="concurrency", hint="pause the queue instead"
         )
     if policy.rate is not None and not 0 < policy.rate < float("inf"):
-        return InvalidInput("a rate is a positive number of starts a second", field="rate")
+        return InvalidInput(
+            "a rate is a positive number of starts a second",
+            field="rate",
+            hint="pause the queue to start nothing, or leave the rate out for no limit",
+        )
     if policy.max_pending < 1:
-        return InvalidInput("max_pending is at least 1", field="max_pending")
+        return InvalidInput(
+            "max_pending is at least 1", field="max_pending", hint="leave it out for the usual bound"
+        )
     return None
 
 

@@ -38,8 +38,12 @@ def next_run(schedule: Schedule, after: float) -> float:
         return next(CronSim(schedule.cron, datetime.fromtimestamp(after, UTC).astimezone(zone))).timestamp()
     except (ZoneInfoNotFoundError, ValueError) as error:
         if isinstance(error, ZoneInfoNotFoundError):
-            raise InvalidInput(f"there is no time zone {schedule.timezone!r}", field="timezone") from None
-        raise InvalidInput(f"{schedule.cron!r}: {error}", field="cron") from None
+            raise InvalidInput(
+                f"there is no time zone {schedule.timezone[:80]!r}",
+                field="timezone",
+                hint="give an IANA name, such as Europe/Berlin",
+            ) from None
+        raise InvalidInput(f"{schedule.cron!r}: {error}", field="cron", hint="give other fields") from None
     except CronSimError as error:
         raise InvalidInput(
             f"{schedule.cron!r} is no cron expression: {error}",
@@ -80,11 +84,17 @@ def put(core: CoordinatorCore, event: ev.ScheduleSet, now: float, fx: Effects) -
 
 def _check(schedule: Schedule) -> None:
     if not 0 < len(schedule.name) <= MAX_NAME:
-        raise InvalidInput(f"a schedule's name has 1 to {MAX_NAME} characters", field="name")
+        raise InvalidInput(
+            f"a schedule's name has 1 to {MAX_NAME} characters", field="name", hint="give a shorter one"
+        )
     if (schedule.cron is None) == (schedule.interval is None):
         raise InvalidInput("give a cron expression or an interval, one of them", field="cron")
     if schedule.interval is not None and not _SHORTEST <= schedule.interval < float("inf"):
-        raise InvalidInput(f"an interval is at least {_SHORTEST} seconds", field="interval")
+        raise InvalidInput(
+            f"an interval is at least {_SHORTEST} seconds",
+            field="interval",
+            hint="submit more tasks in each run rather than more often",
+        )
 
 
 def _save(core: CoordinatorCore, schedule: Schedule, fx: Effects) -> None:

@@ -200,7 +200,9 @@ def _check(core: CoordinatorCore, event: ev.Submit, now: float) -> None:
             )
         if task.timeout is not None and not 0 < task.timeout < float("inf"):
             raise InvalidInput(
-                f"a timeout is a positive number of seconds, not {task.timeout!r}", field=f"timeout{where}"
+                f"a timeout is a positive number of seconds, not {task.timeout!r}",
+                field=f"timeout{where}",
+                hint="leave it out for none",
             )
         if task.max_retries < 0:
             raise InvalidInput(f"retries are 0 or more, not {task.max_retries}", field=f"max_retries{where}")
@@ -234,7 +236,11 @@ def _check_cycles(tasks: dict[str, DistributedTask]) -> None:
                 if done.get(dependency) is False:
                     names = [name for name, _ in path]
                     circle = " -> ".join([*names[names.index(dependency) :], dependency])
-                    raise CyclicDependency(f"these tasks wait for each other: {circle}", field="after")
+                    raise CyclicDependency(
+                        f"these tasks wait for each other: {circle}",
+                        field="after",
+                        hint="leave one of these dependencies out",
+                    )
                 if dependency not in done:
                     done[dependency] = False
                     path.append((dependency, iter(tasks[dependency].after)))
