@@ -30,13 +30,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(home: Path) -> Path:
     """Take every free byte."""
     filler = home / "filler"
-    with filler.open("wb") as file:
-        while True:
+    size = 65_536
+    fd = os.open(filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        while size:
             try:
-                file.write(b"\0" * 65_536)
-                file.flush()
+                os.write(fd, b"\0" * size)
             except OSError:
-                return filler
+                size //= 2
+    finally:
+        os.close(fd)
+    return filler
 
 
 @pytest.mark.usefixtures("small_disk")
