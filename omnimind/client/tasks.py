@@ -198,6 +198,7 @@ class TaskVerbs(Caller):
         name = task_id_of(task)
         request = LogsRequest(task_id=name, limit=_LOG_PAGE)
         end = self.watcher.future(name) if follow else None
+        last = end is None
         try:
             while True:
                 over = end is None or end.done()
@@ -207,9 +208,14 @@ class TaskVerbs(Caller):
                     yield line
                 if len(lines) == _LOG_PAGE:
                     continue
-                if over or end is None:
+                if last or end is None:
                     return
-                await asyncio.wait({end}, timeout=_LOG_PAUSE)
+                if over:
+                    # The last lines of a short attempt travel beside its result, and may come after it.
+                    last = True
+                    await asyncio.sleep(_LOG_PAUSE)
+                else:
+                    await asyncio.wait({end}, timeout=_LOG_PAUSE)
         finally:
             if end is not None:
                 end.cancel()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from omnimind import AsyncClient, Client, InvalidInput, NotFound, task
+from omnimind.client.protocol import LogsRequest
 from omnimind.context import TaskContext
 from omnimind.errors import Conflict
 from omnimind.testing.fake import FakeCoordinator
@@ -176,6 +177,29 @@ async def test_following_logs_ends_with_the_task(idle_om: AsyncClient, idle: Fak
     idle.lines[handle.id].append((2, 0.0, "info", "second"))
     idle.end(handle.id, 2)
     assert [line.text async for line in lines] == ["second"]
+
+
+async def test_following_hears_lines_that_come_after_the_end(
+    idle_om: AsyncClient, idle: FakeCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await idle_om.submit(double, 1)
+    idle.end(handle.id, 2)
+    assert await handle.result(5) == 2
+    look = idle.do_logs
+    looks = 0
+
+    def late(request: LogsRequest) -> list[tuple[int, float, str, str]]:
+        nonlocal looks
+        looks += 1
+        found = look(request)
+        # The first look comes before the client knows of the end, the second one after it.
+        if looks == 2:
+            idle.lines[handle.id] = [(1, 0.0, "info", "late")]
+        return found
+
+    monkeypatch.setattr(idle, "do_logs", late)
+    monkeypatch.setattr("omnimind.client.tasks._LOG_PAUSE", 0.05)
+    assert [line.text async for line in handle.logs(follow=True)] == ["late"]
 
 
 def test_the_cluster_at_a_glance(om: Client) -> None:
