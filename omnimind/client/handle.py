@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class LogLine(NamedTuple):
-    """A line that a handler logged: its number, Unix seconds, level (``INFO``, …) and text."""
+    """A line that a handler logged: its number, Unix seconds, level (``info``, …) and text."""
 
     number: int
     time: float
