@@ -84,13 +84,16 @@ def dispatch(core: CoordinatorCore, now: float, fx: Effects) -> None:
         core.timers.set(book.when_rate_allows(book.queues[name]), "rate", name)
 
 
-def _batch_limit(core: CoordinatorCore, lane: Lane) -> int:
+def _batch_limit(core: CoordinatorCore, lane: Lane, seat: Seat) -> int:
     queue, options = lane.queue, lane.options
     limit = core.durations.size((lane.task_type, options.handler), options.kind)
     if limit == 1 or lane.count == 1:
         return 1
     # Spread what is there over the free slots, so that a short line does not go to one node whole.
     slots = core.index.slots(lane.signature[0])
+    if options.kind == "async":
+        # They only wait: what is left must not stand in line for a slot while a batch has room.
+        slots -= seat.taken
     limit = min(limit, max(1, -(-lane.count // max(1, slots // options.slots))))
     policy = queue.policy
     if policy.rate is not None:
@@ -101,7 +104,7 @@ def _batch_limit(core: CoordinatorCore, lane: Lane) -> int:
 
 
 def _start(core: CoordinatorCore, lane: Lane, seat: Seat, now: float, fx: Effects, *, quick: bool) -> None:
-    tasks = core.book.take(lane, _batch_limit(core, lane), core.limits.batch_bytes)
+    tasks = core.book.take(lane, _batch_limit(core, lane, seat), core.limits.batch_bytes)
     base = core.next_fence(len(tasks))
     node = seat.node
     items = []
