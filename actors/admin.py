@@ -13,6 +13,7 @@ from actors.engine import Engine
 from actors.service import Service
 from omnimind.client import protocol as p
 from omnimind.cluster import events as ev
+from omnimind.cluster.lines import bad_policy, cannot_remove
 from omnimind.cluster.policies import Schedule
 from omnimind.cluster.records import task_from_row, task_row
 from omnimind.cluster.schedules import next_run
@@ -103,6 +104,9 @@ class Admin:
         """Create or change a queue."""
         name = request.policy.name
         if request.plan:
+            wrong = bad_policy(request.policy)
+            if wrong is not None:
+                raise wrong
             return msgspec.to_builtins(request.policy)  # type: ignore[no-any-return]
         await self.engine.ask(lambda n: ev.QueueSet(n, request.policy))
         await self.service.audit(request.actor, "queue.set", [name], repr(request.policy))
@@ -110,8 +114,9 @@ class Admin:
 
     async def queue_remove(self, request: p.NameRequest) -> dict[str, Any]:
         """Remove an empty queue."""
-        if request.name not in self.engine.core.book.queues:
-            raise UnknownQueue(f"there is no queue {request.name!r}", field="name")
+        wrong = cannot_remove(self.engine.core, request.name)
+        if wrong is not None:
+            raise wrong
         was = queue_status(self.engine.core, request.name)
         if not request.plan:
             await self.engine.ask(lambda n: ev.QueueRemove(n, request.name))

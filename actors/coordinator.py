@@ -156,7 +156,8 @@ class Coordinator:
                 self._take_along(message)
                 engine.feed(ev.Heartbeat(message.node_id, message.incarnation, message.batches, message.pids))
                 return engine.core.epoch
-            case Join(node, running):
+            case Join(node, running, sent_at):
+                node.clock_skew = round(sent_at - time.time(), 3)
                 self._membership.refresh(node.node_id)
 
                 def join(number: int) -> ev.NodeJoined:

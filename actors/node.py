@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 import signal
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -294,9 +296,10 @@ class Node:
             capabilities=set(facts["capabilities"]),
             incarnation=incarnation,
             pids={"node": os.getpid()},
+            versions=_versions(),
         )
         try:
-            epoch = await self._ask("join", Join(node, running))
+            epoch = await self._ask("join", Join(node, running, time.time()))
         except Exception as error:  # noqa: BLE001 (asked again later)
             log.info("the coordinator does not answer: %s", _short(error))
         else:
@@ -326,6 +329,14 @@ class Node:
 
 def _incarnation() -> str:
     return f"{time.time_ns():x}-{os.getpid()}"
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "omnimind": version("omnimind-runtime"),
+        "ray": ray.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _is_worker(pid: int) -> bool:

@@ -22,6 +22,8 @@ class Join(msgspec.Struct):
 
     node: NodeInfo
     running: tuple[RunningBatch, ...]
+    sent_at: float
+    """Unix seconds by the node's own wall clock."""
 
 
 class Report(msgspec.Struct):

@@ -23,7 +23,7 @@ from omnimind.cluster.records import QueueRemoved, QueueSaved
 from omnimind.cluster.sends import Effects, Fetch, Reply
 from omnimind.cluster.states import Line
 from omnimind.cluster.task import DistributedTask
-from omnimind.errors import Conflict, InvalidInput, UnknownQueue
+from omnimind.errors import Conflict, InvalidInput, OmniMindError, UnknownQueue
 
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
@@ -310,7 +310,7 @@ def queue_of(core: CoordinatorCore, task: DistributedTask) -> QueueState:
 def set_queue(core: CoordinatorCore, event: ev.QueueSet, now: float, fx: Effects) -> None:
     """Create or change a queue."""
     policy = event.policy
-    bad = _bad_policy(policy)
+    bad = bad_policy(policy)
     if bad is not None:
         core.refuse(event.request, bad, fx)
         return
@@ -319,7 +319,8 @@ def set_queue(core: CoordinatorCore, event: ev.QueueSet, now: float, fx: Effects
     fx.sends.append(Reply(event.request, policy.name))
 
 
-def _bad_policy(policy: QueuePolicy) -> InvalidInput | None:
+def bad_policy(policy: QueuePolicy) -> InvalidInput | None:
+    """Return what is wrong with a queue's policy, None when nothing is."""
     if not 0 < len(policy.name) <= MAX_NAME:
         return InvalidInput(
             f"a queue's name has 1 to {MAX_NAME} characters", field="name", hint="give a shorter one"
@@ -343,21 +344,28 @@ def _bad_policy(policy: QueuePolicy) -> InvalidInput | None:
     return None
 
 
-def remove_queue(core: CoordinatorCore, event: ev.QueueRemove, _now: float, fx: Effects) -> None:
-    """Remove a queue that holds nothing."""
-    queue = core.book.queues.get(event.name)
+def cannot_remove(core: CoordinatorCore, name: str) -> OmniMindError | None:
+    """Return why a queue cannot be removed, None when it can."""
+    queue = core.book.queues.get(name)
     if queue is None:
-        core.refuse(event.request, UnknownQueue(f"no queue {event.name!r}", field="name"), fx)
-    elif event.name == "default":
-        core.refuse(event.request, Conflict("the queue 'default' always exists", field="name"), fx)
-    elif queue.pending or queue.running:
-        error = Conflict(
-            f"queue {event.name!r} holds {queue.pending} pending and {queue.running} running tasks",
+        return UnknownQueue(f"no queue {name!r}", field="name")
+    if name == "default":
+        return Conflict("the queue 'default' always exists", field="name")
+    if queue.pending or queue.running:
+        return Conflict(
+            f"queue {name!r} holds {queue.pending} pending and {queue.running} running tasks",
             field="name",
             hint="wait for them or cancel them first",
         )
+    return None
+
+
+def remove_queue(core: CoordinatorCore, event: ev.QueueRemove, _now: float, fx: Effects) -> None:
+    """Remove a queue that holds nothing."""
+    error = cannot_remove(core, event.name)
+    if error is not None:
         core.refuse(event.request, error, fx)
-    else:
-        del core.book.queues[event.name]
-        fx.records.others.append(QueueRemoved(event.name))
-        fx.sends.append(Reply(event.request, event.name))
+        return
+    del core.book.queues[event.name]
+    fx.records.others.append(QueueRemoved(event.name))
+    fx.sends.append(Reply(event.request, event.name))
