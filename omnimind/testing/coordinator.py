@@ -119,7 +119,14 @@ class SimCoordinator:
             return
         now = self.now
         self.events += 1
-        effects = core.handle(event, now)
+        try:
+            effects = core.handle(event, now)
+        except Exception:
+            if not self.superseded:
+                raise
+            # It reads what its successor has written: whatever it makes of that cannot be written.
+            self.die()
+            return
         sends = effects.sends
         self.sim.traced(self, event, effects)
         if not self.superseded:
@@ -129,7 +136,7 @@ class SimCoordinator:
                 self.sim.decided(records, grants, now)
             if self.asking is not None and sends and type(sends[0]) is Refusal:
                 self.sim.invariants.full(self.asking, sends[0].error)
-        if self.events % _VALIDATE_EACH == 0 or self.sim.tracer is not None:
+        if (self.events % _VALIDATE_EACH == 0 or self.sim.tracer is not None) and not self.superseded:
             self._validate(core)
         self.gate.add(effects)
         self._pump()

@@ -69,10 +69,9 @@ class Order:
 
     def starts(self, batch: Batch) -> str | None:
         """Note a batch that starts; return the story when somebody is overtaken once too often."""
-        first: tuple[Group, tuple[float, int]] | None = None
-        for item in batch.items:
-            taken = self._take(item.task_id)
-            first = first or taken
+        # The first item decides; the others travel along, since they are of its kind.
+        taken = [self._take(item.task_id) for item in batch.items]
+        first = taken[0]
         if first is None:
             return None
         group, (rank, priority) = first
