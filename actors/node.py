@@ -353,6 +353,8 @@ def _all(batch: Batch, status: str, kind: str, message: str) -> list[Outcome]:
 
 
 def _why_dead(error: Exception) -> str:
+    if isinstance(error, ray.exceptions.WorkerCrashedError):
+        return "its process ended without an answer (a crash, a kill, or no memory left)"
     return f"{type(error).__name__}: {_short(error)}"
 
 

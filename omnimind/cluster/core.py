@@ -56,7 +56,7 @@ class CoordinatorCore:
         self.counter = 0
         self.seq = 0
         self.inherited = 0
-        """The last number that a predecessor gave: attempts of tasks up to it may run that nobody remembers."""
+        """The last number that a predecessor gave: of tasks up to it, forgotten attempts may run."""
         self.recovering = False
         self.tasks: dict[str, DistributedTask] = {}
         self.nodes: dict[str, NodeInfo] = {}

@@ -114,7 +114,9 @@ def _cause(outcome: Outcome, where: _Where) -> str:
         case "timeout":
             return "timeout"
         case "crashed":
-            return f"worker died on {where.node_id}: {error.get('message', 'no reason given')}"[:_CAUSE_MAX]
+            return f"worker died on {where.node_id[:12]}: {error.get('message', 'no reason given')}"[
+                :_CAUSE_MAX
+            ]
         case "cancelled":
             return "stopped"
         case "invalid":

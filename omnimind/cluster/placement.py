@@ -89,6 +89,11 @@ class Seat:
         slots = self.node.max_concurrent_tasks
         return slots - self.taken + (max(0, slots - self.slow) if quick else 0)
 
+    def whole(self, slots: int) -> bool:
+        """Return whether a batch of so many CPUs may have this idle node to itself."""
+        node = self.node
+        return self.taken == 0 and 0 < node.max_concurrent_tasks < slots <= node.cpu_cores
+
     @property
     def load(self) -> float:
         """Return taken slots over slots; over 1.0 when batches wait on the node."""
@@ -225,10 +230,8 @@ class NodeIndex:
     def _choose(self, group: _Group, slots: int, *, quick: bool) -> Seat | None:
         if slots > 1 or self.strategy in {"round_robin", "random"}:
             able = [s for s in group.seats.values() if s.free(quick=quick) >= slots]
-            able = able or [
-                # Wider than every node: it gets an idle one, and Ray decides whether it ever fits.
-                s for s in group.seats.values() if slots > s.node.max_concurrent_tasks > 0 == s.taken
-            ]  # fmt: skip
+            # With fewer slots than CPUs, what is wider than the slots gets the node to itself.
+            able = able or [s for s in group.seats.values() if s.whole(slots)]
             if not able:
                 return None
             if self.strategy == "random":

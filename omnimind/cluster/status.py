@@ -65,7 +65,7 @@ def explain_task(core: CoordinatorCore, task: DistributedTask, now: float) -> Ex
         "queue": task.queue,
         "priority": f"{task.priority} ({priority_class(task.priority).name.lower()})",
         "needs": sorted(task.needs),
-        "attempts": task.retry_count + task.deaths,
+        "attempts": _attempts(task),
         "cause": task.cause,
     }
     checks: list[dict[str, Any]] = []
@@ -93,6 +93,12 @@ def explain_task(core: CoordinatorCore, task: DistributedTask, now: float) -> Ex
         "checks": checks,
         "story": story,
     }
+
+
+def _attempts(task: DistributedTask) -> int:
+    """Return how often a task has started, as far as attempts count against it."""
+    last = task.started_at is not None and task.status is not TaskStatus.DEAD
+    return task.retry_count + task.deaths + last
 
 
 def _by(task: DistributedTask) -> str:
@@ -151,7 +157,9 @@ def _check_node(core: CoordinatorCore, task: DistributedTask, node: NodeInfo) ->
         check, detail = "needs", f"lacks {', '.join(missing)}"
     elif node.status not in OPEN:
         check, detail = "status", f"is {node.status.value}"
-    elif free < wide and not (wide > node.max_concurrent_tasks and free == node.max_concurrent_tasks):
+    elif wide > max(node.max_concurrent_tasks, node.cpu_cores):
+        check, detail = "size", f"has {node.cpu_cores} CPUs, it takes {wide}"
+    elif free < wide and not (seat is not None and seat.whole(wide)):
         able = True
         check, detail = "slots", f"{free} of {node.max_concurrent_tasks} slots free, it takes {wide}"
     else:
