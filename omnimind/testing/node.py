@@ -28,6 +28,10 @@ COORDINATOR = "co"
 ToNode = Dispatch | StopAttempts | AskRegister | FenceNode | ReleaseNode
 
 
+_CPUS = 8
+"""More than any simulated task takes: one that is wider than the slots gets its node whole."""
+
+
 class SimNode:
     """One machine: up or down, perhaps paused (SIGSTOP: nothing happens, messages wait), slow, or skewed."""
 
@@ -181,6 +185,7 @@ class SimNode:
         return NodeInfo(
             self.name,
             hostname=self.name,
+            cpu_cores=_CPUS,
             max_concurrent_tasks=self.slots,
             capabilities=set(self.capabilities),
             incarnation=incarnation,

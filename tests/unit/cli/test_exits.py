@@ -52,7 +52,7 @@ def test_every_error_class_is_mapped_on_purpose() -> None:
     plain = {
         cls.__name__ for cls in errors.OmniMindError.__subclasses__() if exit_code(cls("x")) is Exit.ERROR
     }
-    assert plain <= {"LedgerError", "InstanceError", "InvalidTransition"}
+    assert plain <= {"LedgerError", "InstanceError", "InvalidTransition", "Cancelled"}
 
 
 @pytest.mark.parametrize(
