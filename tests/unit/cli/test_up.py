@@ -131,10 +131,11 @@ def test_in_the_foreground_ctrl_c_stops_it(run: Run, launched: FakeLaunch) -> No
 def test_a_closed_terminal_stops_it_in_order_too(
     number: signal.Signals, run: Run, launched: FakeLaunch
 ) -> None:
+    before = signal.getsignal(number)
     launched.at_wait = lambda: os.kill(os.getpid(), number)
     assert run("up").exit_code == 0
     assert len(launched.stopped) == 1
-    assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
 
 
 def test_a_second_ctrl_c_hurries(run: Run, launched: FakeLaunch, monkeypatch: pytest.MonkeyPatch) -> None:
