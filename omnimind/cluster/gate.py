@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from omnimind.cluster.events import KnownTask, Submit
-from omnimind.cluster.records import STATE_COLUMNS, TASK_COLUMNS, Records, TaskRow, task_from_row
+from omnimind.cluster.records import (
+    STATE_COLUMNS,
+    TASK_COLUMNS,
+    CheckpointSaved,
+    Records,
+    TaskRow,
+    task_from_row,
+)
 from omnimind.cluster.sends import Effects, Ended, Refusal, Reply, Send
 from omnimind.cluster.states import TaskStatus
 from omnimind.cluster.task import DistributedTask
@@ -22,6 +29,7 @@ from omnimind.errors import OmniMindError
 
 _SEQ, _ID, _KEY, _DIGEST = (TASK_COLUMNS.index(name) for name in ("seq", "id", "key", "digest"))
 _FIXED = TASK_COLUMNS.index(STATE_COLUMNS[0])
+_CHECKPOINT = _FIXED - 1
 
 
 class Facts(Protocol):
@@ -45,6 +53,7 @@ class _Overlay:
         self.keys: dict[str, KnownTask] = {}
         self.inserts: dict[str, TaskRow] = {}
         self.states: dict[int, TaskRow] = {}
+        self.checkpoints: dict[int, bytes] = {}
         self._folded = 0
 
     def fold(self, gathered: list[Effects]) -> None:
@@ -55,6 +64,9 @@ class _Overlay:
                 self._put(KnownTask(row[_ID], TaskStatus.PENDING, row[_DIGEST]), row[_KEY])
             for state in effects.records.updates:
                 self.states[state[-1]] = state
+            for record in effects.records.others:
+                if isinstance(record, CheckpointSaved):
+                    self.checkpoints[record.seq] = record.data
             for send in effects.sends:
                 if isinstance(send, Ended):
                     for task in send.tasks:
@@ -167,7 +179,8 @@ class CommitGate:
         for overlay in self._overlays():
             rows |= {i: overlay.inserts[i] for i in missing if i in overlay.inserts}
             for task_id, row in rows.items():
-                state = overlay.states.get(row[_SEQ])
-                if state is not None:
-                    rows[task_id] = (*row[:_FIXED], *state[:-1])
+                seq = row[_SEQ]
+                state = overlay.states.get(seq, (*row[_FIXED:], seq))
+                checkpoint = overlay.checkpoints.get(seq, row[_CHECKPOINT])
+                rows[task_id] = (*row[:_CHECKPOINT], checkpoint, *state[:-1])
         return [task_from_row(row) for row in rows.values()]
