@@ -28,7 +28,7 @@ from omnimind.testing.ledger import SimDisk
 from omnimind.testing.net import SimNet
 from omnimind.testing.node import SimNode, ToNode
 from omnimind.testing.options import SimOptions
-from omnimind.testing.order import Fairness, Order
+from omnimind.testing.order import Fairness, Order, Rate
 from omnimind.testing.workload import queue_policies, submissions
 
 Tracer = Callable[[dict[str, Any]], None]
@@ -91,6 +91,7 @@ class SimCluster:
         self.policies = {policy.name: policy for policy in queue_policies(options, self.draws)}
         self.disk.store.queues.update(self.policies)
         self.order = Order(options, self.ghost, self.coverage)
+        self.rate = Rate({p.name: p.rate for p in self.policies.values() if p.rate is not None})
         fair = self.policies if options.profile == "fair" else {}
         self.fairness = Fairness({p.name: p.weight for p in fair.values()}, options.slots, self.coverage)
         self.invariants = Invariants(self)

@@ -91,7 +91,15 @@ class SimCoordinator:
         self.writing = False
         self.sim.invariants.recovered()
         self.sim.order.restart()
+        self.sim.rate.restart()
         self.feed(recovered)
+        self._look_at_space()
+
+    def _look_at_space(self) -> None:
+        """Tell the core when there is no room for new tasks any more, or again."""
+        core = self.core
+        if core is not None and core.full != self.ledger.full:
+            self.feed(ev.Space(self.ledger.full))
 
     def lose_core(self, error: OmniMindError) -> None:
         """Throw the core away after a failed write: the ledger does not know what it knows."""
@@ -166,6 +174,7 @@ class SimCoordinator:
         if self.dead or when != self.tick_at:
             return
         self.tick_at = float("inf")
+        self._look_at_space()
         self.feed(ev.Tick())
 
     # ------------------------------------------------------------------------------------- writing
@@ -320,6 +329,10 @@ class SimCoordinator:
             return ev.Cancel(number, ids, self.gate.load(ids, self.core.tasks, self.ledger))
 
         self.ask(answer, make)
+
+    def checkpoint(self, answer: Answer, task_id: str, fence: int, data: bytes) -> None:
+        """Take what a running attempt wants to have kept."""
+        self.ask(answer, lambda number: ev.Checkpoint(number, task_id, fence, data))
 
     def join(self, answer: Answer, node: NodeInfo, running: tuple[ev.RunningBatch, ...]) -> None:
         """Take a node's report for work."""

@@ -8,17 +8,19 @@ REQUIRED = (
     # each fault class fired
     "fault_loss", "fault_duplicate", "fault_slow", "fault_cut", "fault_crash", "fault_pause",
     "fault_kill_worker", "fault_coordinator_before", "fault_coordinator_after", "fault_disk_full",
-    "fault_disk_error", "fault_disk_unknown", "fault_jump", "fault_raises", "fault_poison",
+    "fault_disk_error", "fault_disk_tight", "fault_disk_unknown", "fault_jump", "fault_raises",
+    "fault_poison",
     # faults hit live work
     "node_crash_with_work", "pause_with_work", "coordinator_crash_with_work", "worker_death_with_mates",
     "message_lost_in_cut", "zombie_coordinator",
     # what the code under test did about it
     "refused_queue_full", "refused_ledger_full", "refused_ledger_unavailable", "refused_key_conflict",
-    "answered_existing_key", "submission_resent_after_commit", "stale_outcome", "adopted", "retries", "lost",
-    "nodes_lost", "refused_writer", "batch_of_many", "outcome_resent", "rerun_after_loss",
+    "answered_existing_key", "submission_resent_after_commit", "stale_outcome", "adopted", "retries",
+    "lost", "nodes_lost", "refused_writer", "batch_of_many", "outcome_resent", "rerun_after_loss",
     "retry_after_restart", "fence_race", "spilled", "loaded_ready", "loaded_delayed", "expired",
     "cancelled_waiting", "cancelled_running", "dead", "dependency_failed", "dependency_completed",
-    "at_most_once_lost", "drained", "scheduled", "node_fenced", "overdue_on_disk",
+    "at_most_once_lost", "checkpoint_taken_up", "checkpoint_refused", "queue_paused", "drained",
+    "scheduled", "node_fenced", "overdue_on_disk",
     # the checks that only some runs make
     "fairness_checked", "ageing_checked",
 )  # fmt: skip

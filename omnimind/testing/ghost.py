@@ -9,8 +9,9 @@ class TaskGhost:
     """One task, as the world outside the coordinator saw it."""
 
     __slots__ = (
-        "accepted", "active", "cancel_asked", "decided", "due", "ended", "failures", "fence", "fences_run",
-        "grants", "index", "kills", "node", "results", "starts", "stopping", "sub", "task_id",
+        "accepted", "active", "cancel_asked", "checkpoints", "decided", "due", "ended", "failures",
+        "fence", "fences_run", "grants", "index", "kept", "kills", "node", "results", "starts",
+        "stopping", "sub", "task_id",
     )  # fmt: skip
 
     def __init__(self, task_id: str, sub: Submission | None, index: int) -> None:
@@ -37,6 +38,9 @@ class TaskGhost:
         """The coordinator's time before which it must not start."""
         self.results: dict[int, bytes] = {}
         """What each attempt that ended well gave, by fence."""
+        self.checkpoints: list[bytes] = []
+        """What its attempts wanted to have kept, in order. `kept`: the number of the last confirmed one."""
+        self.kept = 0
         self.cancel_asked = False
         self.stopping = False
         """A client was told that its running attempt is being stopped."""
@@ -61,6 +65,8 @@ class Ghost:
         """Fence -> (node, incarnation) where it ran."""
         self.held_back: dict[str, str] = {}
         """Nodes for which a cordon or a drain was acknowledged, and no uncordon sent since."""
+        self.paused: dict[str, None] = {}
+        """Queues whose pause was acknowledged, and no resumption sent since."""
         self.uncommitted: dict[str, int] = {}
         """Tasks by queue that the core has accepted and the ledger does not hold yet."""
         self.seconds: dict[str, float] = {}

@@ -30,6 +30,7 @@ Watch = Callable[[TaskRow | None, TaskRow], None]
 class SimDisk:
     """The durable state, one for all lives of the coordinator.
 
+    tight: there is no room for new tasks any more, but what has begun can still be written down.
     fault: None, ``full`` or ``unavailable`` (nothing of a write is written), or ``unknown`` (the next
     write raises OSError; `unknown_commits` says whether it was written all the same). watch: called for
     each task row that becomes durable, with the row that stood there before.
@@ -39,6 +40,7 @@ class SimDisk:
         self.store = Store()
         self.live: dict[int, None] = {}
         """Numbers of the tasks that have not ended."""
+        self.tight = False
         self.fault: str | None = None
         self.unknown_commits = False
         self.watch: Watch | None = None
@@ -94,11 +96,16 @@ class SimLedger(MemoryLedger):
             raise LedgerFull
         return super().open(window)
 
+    @property
+    def full(self) -> bool:
+        """Return whether new tasks are refused."""
+        return self.disk.tight
+
     def write(self, records: Records) -> None:
         if self.epoch != self.disk.epoch:
             raise LedgerFenced
         self._reachable()
-        if self.disk.fault == "full":
+        if self.disk.fault == "full" or (self.disk.tight and records.inserts):
             raise LedgerFull
         unknown, self.disk.fault = self.disk.fault == "unknown", None
         if not unknown or self.disk.unknown_commits:

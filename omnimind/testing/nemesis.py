@@ -27,12 +27,7 @@ class Nemesis:
                 if self.draws.fires("cut", place, n, options.cut):
                     self._at("cut at", place, n, self._cut, place, n)
         self._swizzle()
-        for n in range(slots):
-            for kind in ("disk_full", "disk_error"):
-                if self.draws.fires(kind, "disk", n, getattr(options, kind)):
-                    self._at(
-                        kind, "disk at", n, self._disk, "full" if kind == "disk_full" else "unavailable", n
-                    )
+        self._plan_disk(slots)
         for n in range(int(options.seconds)):
             if self.draws.fires("disk_unknown", "disk", n, options.disk_unknown):
                 self.sim.clock.at(START + n, self._unknown, n)
@@ -41,6 +36,17 @@ class Nemesis:
                     self.sim.clock.at(START + n + 0.37, self._crash, node, n)
                 if self.draws.fires("pause", node.name, n, options.pause):
                     self.sim.clock.at(START + n + 0.61, self._pause, node, n)
+
+    def _plan_disk(self, slots: int) -> None:
+        options = self.sim.options
+        for n in range(slots):
+            if self.draws.fires("disk_tight", "disk", n, options.disk_tight):
+                self._at("disk_tight", "disk at", n, self._tight, n)
+            for kind in ("disk_full", "disk_error"):
+                if self.draws.fires(kind, "disk", n, getattr(options, kind)):
+                    self._at(
+                        kind, "disk at", n, self._disk, "full" if kind == "disk_full" else "unavailable", n
+                    )
 
     def _at(self, kind: str, place: str, n: int, call: object, *args: object) -> None:
         assert callable(call)
@@ -112,6 +118,15 @@ class Nemesis:
             disk.fault = fault
             self.sim.clock.after(0.5 + 5.5 * self.draws.value("disk for", fault, n), self._disk_heals, fault)
 
+    def _tight(self, n: int) -> None:
+        disk = self.sim.disk
+        if self.sim.faulty:
+            disk.tight = True
+            self.sim.clock.after(0.5 + 7 * self.draws.value("tight for", "disk", n), self._roomy)
+
+    def _roomy(self) -> None:
+        self.sim.disk.tight = False
+
     def _disk_heals(self, fault: str) -> None:
         if self.sim.disk.fault == fault:
             self.sim.disk.fault = None
@@ -131,6 +146,7 @@ class Nemesis:
         sim.faulty = False
         sim.net.heal()
         sim.disk.fault = None
+        sim.disk.tight = False
         for node in sim.nodes:
             node.paused_until = min(node.paused_until, sim.clock.now)
             if node.agent is None and (node.number == 0 or self.draws.value("heals", node.name, 0) < 0.5):  # noqa: PLR2004

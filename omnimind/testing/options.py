@@ -20,11 +20,12 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     loss, duplicate, slow: per message. cut: per link and 4 s. crash, pause, kill_worker: per node and
     second, per node and second, per batch. coordinator_before, coordinator_after: a crash before or
     after the flush, per flush. zombie: share of those crashes after which the old life goes on for a
-    while beside the new one. disk_full, disk_error: per 4 s, for up to 6 s. disk_unknown: per flush.
+    while beside the new one. disk_full, disk_error: per 4 s, for up to 6 s; disk_tight: only new tasks find
+    no room. disk_unknown: per second.
     raises, poison: per attempt, per task: the handler raises, the task kills its worker.
     jump: per restart, the coordinator's clock jumps by up to `jump_seconds` either way.
-    at_most_once, deadlines, delays, keyed, after: shares of the tasks. cancels, controls: per submission,
-    per 5 s.
+    at_most_once, deadlines, delays, keyed, after, checkpoints: shares of the tasks. cancels, controls: per
+    submission, per 5 s.
     """
 
     seed: int
@@ -58,6 +59,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     zombie: float = 0.0
     disk_full: float = 0.0
     disk_error: float = 0.0
+    disk_tight: float = 0.0
     disk_unknown: float = 0.0
     io: float = 0.002
     jump: float = 0.0
@@ -69,6 +71,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     after: float = 0.0
     deadlines: float = 0.0
     delays: float = 0.0
+    checkpoints: float = 0.0
     cancels: float = 0.0
     controls: float = 0.0
     schedules: int = 0
@@ -91,6 +94,7 @@ FAULTS: dict[str, Sequence[float]] = {
     "zombie": (0.3,),
     "disk_full": (0.1, 0.3),
     "disk_error": (0.1, 0.3),
+    "disk_tight": (0.1, 0.3),
     "disk_unknown": (0.01, 0.03),
     "jump": (0.5,),
     "raises": (0.2, 0.5),
@@ -107,6 +111,7 @@ WORK: dict[str, Sequence[float]] = {
     "after": (0.0, 0.3),
     "deadlines": (0.0, 0.0, 0.2),
     "delays": (0.0, 0.0, 0.3),
+    "checkpoints": (0.0, 0.5),
     "cancels": (0.0, 0.3),
     "controls": (0.0, 0.0, 0.3),
 }

@@ -13,6 +13,7 @@ from omnimind.testing.options import SimOptions
 
 _LINE_IN_STATE = 1
 _WIDE_WINDOW = 1000
+_ROUNDING = 1e-3
 
 Group = tuple[str, frozenset[str], float]
 
@@ -89,6 +90,29 @@ class Order:
         ahead = rank - waiting[oldest][0]
         story = f"{oldest} is overtaken by {batch.items[0].task_id}, which aged {ahead:.3f} s less"
         return f"{story} ({times} times)"
+
+
+class Rate:
+    """A queue with a rate starts at most that many tasks a second, and one second's worth at once."""
+
+    def __init__(self, rates: dict[str, float]) -> None:
+        self.rates = rates
+        self._tokens: dict[str, tuple[float, float]] = {}
+
+    def restart(self) -> None:
+        """Forget: a new coordinator begins with a full allowance."""
+        self._tokens.clear()
+
+    def starts(self, queue: str, tasks: int, now: float) -> str | None:
+        """Note tasks that start; return the story when they are too many."""
+        rate = self.rates.get(queue)
+        if rate is None:
+            return None
+        most = max(1.0, rate)
+        tokens, since = self._tokens.get(queue, (most, now))
+        tokens = min(most, tokens + (now - since) * rate) - tasks
+        self._tokens[queue] = tokens, now
+        return None if tokens > -_ROUNDING else f"{queue} starts {-tokens:.2f} tasks too many at once"
 
 
 class Fairness:

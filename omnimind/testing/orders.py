@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from omnimind.cluster import events as ev
 from omnimind.testing.clock import START
 from omnimind.testing.cluster import SimCluster
@@ -17,10 +19,11 @@ class Operator:
         self.sim = sim
         self.client = sim.clients[0]
         self._uncordoned: dict[str, None] = {}
+        self._resumed: dict[str, None] = {}
 
     def set_up(self) -> None:
         """Create the queues, and the schedules."""
-        for policy in self.sim.policies.values():
+        for policy in () if self.sim.options.controls else self.sim.policies.values():
             self.client.order(
                 f"queue {policy.name}",
                 lambda life, answer, p=policy: life.ask(answer, lambda n: ev.QueueSet(n, p)),  # type: ignore[misc]
@@ -42,6 +45,34 @@ class Operator:
                 verb = draws.pick("verb", "operator", n, _VERBS)
                 patience = draws.value("patience", "operator", n) * 8
                 self.sim.clock.at(START + 5 * n + 2.5, self.control, node.name, verb, patience)
+
+            if draws.value("pause queue", "operator", n) < sim.options.controls:
+                queue = f"q{int(draws.value('queue', 'operator', n) * sim.options.queues)}"
+                name = "default" if queue == "q0" else queue
+                sim.clock.at(START + 5 * n + 4, self._pause, name, draws.value("pause", "operator", n) < 0.6)  # noqa: PLR2004
+
+    def _pause(self, queue: str, paused: bool) -> None:
+        self.pause(queue, paused=paused)
+
+    def pause(self, queue: str, *, paused: bool) -> None:
+        """Pause a queue, or let it go on."""
+        ghost = self.sim.ghost
+        if not paused:
+            # It may undo any later pause, as long as it is on its way somewhere.
+            self._resumed[queue] = None
+            ghost.paused.pop(queue, None)
+        policy = msgspec.structs.replace(self.sim.policies[queue], paused=paused)
+
+        def done() -> None:
+            if paused and queue not in self._resumed:
+                self.sim.coverage.add("queue_paused")
+                ghost.paused[queue] = None
+
+        self.client.order(
+            f"pause={paused} of {queue}",
+            lambda life, answer: life.ask(answer, lambda n: ev.QueueSet(n, policy)),
+            done,
+        )
 
     def control(self, node: str, verb: str, patience: float | None) -> None:
         """Give an order about a node; a drain gets a deadline."""
@@ -75,6 +106,9 @@ class Operator:
             for node in core.nodes.values():
                 if node.ordered is not None:
                     self.control(node.node_id, "uncordon", None)
+        for name, policy in list(self.sim.disk.store.queues.items()):
+            if policy.paused:
+                self.pause(name, paused=False)
         for name in list(self.sim.disk.store.schedules):
             self.client.order(
                 f"end of schedule {name}",

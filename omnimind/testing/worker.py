@@ -79,10 +79,36 @@ class SimWorker:
     def _start(self, index: int) -> None:
         item = self.batch.items[index]
         self.sim.started(self.node, self.batch, index)
+        sim = self.sim
+        if (
+            sim.options.checkpoints
+            and sim.draws.value("checkpoints", item.task_id, 0) < sim.options.checkpoints
+        ):
+            sim.clock.after(self._seconds(index) * 0.4, self._checkpoint, index)
         poison = self.sim.options.poison if self.sim.faulty else 0.0
         if poison and self.sim.draws.fires("poison", item.task_id, 0, poison):
             self.sim.coverage.add("worker_death_with_mates", len(self.batch.items) > 1)
             self.sim.clock.after(self._seconds(index) / 2, self._killed_by, index)
+
+    def _checkpoint(self, index: int) -> None:
+        """Store how far the handler is; it does not wait for the answer."""
+        if self.gone or index in self.done or self.node.frozen(self._checkpoint, index):
+            return
+        item, fence = self.batch.items[index], self.batch.fence + index
+        ghost = self.sim.ghost.of(item.task_id)
+        ghost.checkpoints.append(b"%d:%d" % (fence, len(ghost.checkpoints)))
+        number = len(ghost.checkpoints)
+        data = ghost.checkpoints[-1]
+
+        def answered(value: Any) -> None:
+            self.sim.net.send("co", self.node.name, self.sim.invariants.checkpointed, ghost, number, value)
+
+        self.sim.net.send(
+            self.node.name,
+            "co",
+            self.sim.to_life,
+            lambda life: life.checkpoint(answered, item.task_id, fence, data),
+        )
 
     def _killed_by(self, index: int) -> None:
         if not self.gone and len(self.batch.items) == 1:

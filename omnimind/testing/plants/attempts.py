@@ -232,3 +232,25 @@ def killers_never_parked(patches: Patches) -> None:
         original(core, task, *args, **options)
 
     original = patches.put(outcomes, "_after_crash", forgiving)
+
+
+@plant("P2b", 300, "A checkpoint of an attempt that was replaced is kept", checkpoints=1.0)
+def stale_checkpoint_kept(patches: Patches) -> None:
+    def careless(core: CoordinatorCore, event: ev.Checkpoint, fx: Effects) -> None:
+        task = core.live(event.task_id)
+        if task is not None:
+            event.fence = task.fence
+        original(core, event, fx)
+
+    original = patches.put(outcomes, "checkpoint", careless)
+
+
+@plant("P1a", 100, "A checkpoint is confirmed and forgotten", checkpoints=1.0, raises=0.5)
+def checkpoint_forgotten(patches: Patches) -> None:
+    def forgetful(core: CoordinatorCore, event: ev.Checkpoint, fx: Effects) -> None:
+        original(core, event, fx)
+        task = core.live(event.task_id)
+        if task is not None:
+            task.checkpoint = None
+
+    original = patches.put(outcomes, "checkpoint", forgetful)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from omnimind.cluster import events as ev
 from omnimind.cluster import lines, stopping, submission
 from omnimind.cluster.core import CoordinatorCore
@@ -176,3 +178,24 @@ def unfair(patches: Patches) -> None:
 
     original_begin = patches.put(QueueBook, "begin", begin)
     patches.put(QueueBook, "charge", charge)
+
+
+@plant("P7", 200, "A paused queue starts tasks", controls=0.6)
+def pause_ignored(patches: Patches) -> None:
+    def gate(self: QueueState, now: float) -> str | None:
+        policy, self.policy = self.policy, msgspec.structs.replace(self.policy, paused=False)
+        try:
+            why: str | None = original(self, now)
+        finally:
+            self.policy = policy
+        return why
+
+    original = patches.put(QueueState, "gate", gate)
+
+
+@plant("R", 200, "A queue starts as many tasks as it likes", limited=True, queues=3, duration=0.005)
+def rate_ignored(patches: Patches) -> None:
+    def refill(self: QueueState, now: float) -> None:
+        self.tokens, self.tokens_at = 1000.0, now
+
+    patches.put(QueueState, "refill_tokens", refill)
