@@ -14,7 +14,7 @@ from omnimind.cluster.gate import CommitGate
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.policies import CoreLimits
 from omnimind.cluster.records import Records
-from omnimind.cluster.sends import Accepted, Batch, Dispatch, Effects, ReleaseNode, Reply, Send
+from omnimind.cluster.sends import Batch, Dispatch, Effects, ReleaseNode
 from omnimind.errors import KeyConflict, LedgerFull, LedgerUnavailable, OmniMindError, QueueFull
 from omnimind.ledger.rows import QUEUE
 from omnimind.testing.client import SimClient
@@ -29,6 +29,7 @@ from omnimind.testing.net import SimNet
 from omnimind.testing.node import SimNode, ToNode
 from omnimind.testing.options import SimOptions
 from omnimind.testing.order import Fairness, Order, Rate
+from omnimind.testing.replay import EventLog, frozen
 from omnimind.testing.workload import queue_policies, submissions
 
 Tracer = Callable[[dict[str, Any]], None]
@@ -39,22 +40,6 @@ _REFUSALS = {
     LedgerUnavailable: "refused_ledger_unavailable",
     KeyConflict: "refused_key_conflict",
 }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, OmniMindError):
-        return value.to_problem()
-    return repr(value)
-
-
-def _stable(send: Send) -> Any:
-    """Return a send without anything whose order may differ between two processes."""
-    if type(send) is Reply and type(send.value) is Accepted:
-        return send.request, send.value.count, sorted(send.value.existing.items())
-    return send
-
-
-_encode = msgspec.msgpack.Encoder(order="deterministic", enc_hook=_plain).encode
 
 
 class SimCluster:
@@ -100,6 +85,9 @@ class SimCluster:
         self.nodes = [SimNode(self, n) for n in range(options.nodes)]
         self.clients = [SimClient(self, n) for n in range(options.clients)]
         self.events = 0
+        self.keep_log = False
+        """Whether each core's events are kept, in `logs`, with the core's epoch."""
+        self.logs: list[tuple[int, EventLog]] = []
         self._hash = hashlib.blake2b(digest_size=16)
 
     # --------------------------------------------------------------------------------- small answers
@@ -206,9 +194,8 @@ class SimCluster:
         self.events += 1
         kind = type(event).__name__
         epoch = life.ledger.epoch
-        self._hash.update(
-            _encode((self.clock.now, epoch, kind, effects.records, [*map(_stable, effects.sends)]))
-        )
+        self._hash.update(b"%r %d %s" % (self.clock.now, epoch, kind.encode()))
+        self._hash.update(frozen(effects))
         core = life.core
         if core is not None and core.book.tailing:
             self.coverage.add("spilled")

@@ -32,6 +32,7 @@ from omnimind.cluster.sends import (
 from omnimind.errors import LedgerError, LedgerFenced, LedgerUnavailable, OmniMindError, Unavailable
 from omnimind.testing.invariants import Broken
 from omnimind.testing.ledger import SimLedger
+from omnimind.testing.replay import EventLog
 from omnimind.testing.workload import Submission, build_tasks
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class SimCoordinator:
         self.requests = 0
         self.asking: Submission | None = None
         """The submission that the core decides on just now."""
+        self.log: EventLog | None = None
         self.writing = False
         self.tick_at = float("inf")
         self.events = 0
@@ -87,6 +89,9 @@ class SimCoordinator:
             return
         self.generation += 1
         self.core = self.sim.new_core(recovered.epoch)
+        if self.sim.keep_log:
+            self.log = EventLog()
+            self.sim.logs.append((recovered.epoch, self.log))
         self.gate = self.sim.new_gate()
         self.writing = False
         self.sim.invariants.recovered()
@@ -127,6 +132,9 @@ class SimCoordinator:
             return
         now = self.now
         self.events += 1
+        log = self.log
+        if log is not None:
+            log.before(event, now)
         try:
             effects = core.handle(event, now)
         except Exception:
@@ -135,6 +143,8 @@ class SimCoordinator:
             # It reads what its successor has written: whatever it makes of that cannot be written.
             self.die()
             return
+        if log is not None:
+            log.after(effects)
         sends = effects.sends
         self.sim.traced(self, event, effects)
         if not self.superseded:

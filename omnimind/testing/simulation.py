@@ -50,7 +50,11 @@ class Result(msgspec.Struct):
 
 def run(options: SimOptions, only: frozenset[str] | None = None, tracer: Tracer | None = None) -> Result:
     """Simulate one cluster. `only`: ids of the faults that may fire; None lets all fire that are drawn."""
-    sim = SimCluster(options, only, tracer)
+    return judge(SimCluster(options, only, tracer))
+
+
+def judge(sim: SimCluster) -> Result:
+    """Take a new cluster through both phases."""
     failure: tuple[str, str] | None = None
     trace = ""
     try:
@@ -66,8 +70,8 @@ def run(options: SimOptions, only: frozenset[str] | None = None, tracer: Tracer 
         sim.coverage.add(f"fault_{kind}", count)
     sim.coverage.add("message_lost_in_cut", sim.net.lost_in_cuts)
     return Result(
-        options, failure, sim.hash(), sim.events, sim.clock.calls, sim.clock.now - START, sim.coverage.counts,
-        list(sim.draws.fired), trace,
+        sim.options, failure, sim.hash(), sim.events, sim.clock.calls, sim.clock.now - START,
+        sim.coverage.counts, list(sim.draws.fired), trace,
     )  # fmt: skip
 
 
