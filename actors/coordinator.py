@@ -26,12 +26,13 @@ from omnimind.clock import SystemClock
 from omnimind.cluster import events as ev
 from omnimind.cluster.core import CoordinatorCore
 from omnimind.cluster.records import LogSaved
-from omnimind.errors import InvalidInput, OmniMindError
+from omnimind.errors import InstanceError, InvalidInput, OmniMindError
 from omnimind.ids import epoch_of
 from omnimind.ledger.sqlite import SqliteLedger
 
 log = logging.getLogger("omnimind.coordinator")
 
+_TRY_AGAIN = 1.0
 _PRUNE_EVERY = 30.0
 _PRUNE_STEP = 2_000
 _PROGRESS_KEPT = 10_000
@@ -46,6 +47,16 @@ class Coordinator:
         self._progress: dict[str, dict[str, Any]] = {}
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
+        self._beginning = asyncio.get_running_loop().create_task(self._begin())
+
+    async def _begin(self) -> None:
+        """Start by itself: after a restart by Ray, nobody may call for a while."""
+        while self._engine is None:
+            try:
+                await self.ready()
+            except OmniMindError as error:
+                log.warning("the coordinator cannot start yet: %s", error)
+                await asyncio.sleep(_TRY_AGAIN)
 
     async def ready(self) -> dict[str, Any]:
         """Start, unless that has been done; return who this is."""
@@ -87,12 +98,19 @@ class Coordinator:
         self._service.progress_of = self._progress.get
         self._admin = Admin(engine, self._service, started_at=clock.now(), stop=self._stop)
         self._methods = self._service.methods() | self._admin.methods()
-        await engine.start()
         self._service.code.learned = self._dispatcher.know
         token = Path(settings.token_file).read_text().strip()  # noqa: ASYNC240 (at the start, once)
         self._server = SocketServer(Path(settings.socket), token, self._on_socket, self._membership.detach)
+        await engine.start()
         self._engine = engine
-        await self._server.start()
+        try:
+            await self._server.start()
+        except OSError as error:
+            # Ray's way is still open, but who is told of the socket would wait for it in vain.
+            self._engine = None
+            await engine.stop()
+            msg = f"cannot listen on {settings.socket}: {error.strerror}"
+            raise InstanceError(msg, hint="make its folder writable for this user") from error
         self._loops = [
             asyncio.create_task(self._membership.watch(engine)),
             asyncio.create_task(self._prune()),
