@@ -132,7 +132,7 @@ def _wait(
     for task in tasks:
         failed: KnownTask | None = None
         remaining: dict[str, None] = {}
-        for dependency in task.after:
+        for dependency in dict.fromkeys(task.after):
             held = core.tasks.get(dependency)
             fact = known.get(dependency)
             if held is not None:
