@@ -78,6 +78,11 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     limited: bool = False
     """The second queue has a limit of concurrency, the third one of rate."""
 
+    @property
+    def quiet(self) -> bool:
+        """Return whether nothing but handlers can fail."""
+        return not any(getattr(self, name) for name in FAULTS if name not in HANDLER_FAULTS)
+
 
 FAULTS: dict[str, Sequence[float]] = {
     "loss": (0.02, 0.1, 0.3),

@@ -12,7 +12,7 @@ from omnimind.testing.ledger import NOT_BEFORE, PRIORITY
 from omnimind.testing.options import SimOptions
 
 _LINE_IN_STATE = 1
-_WIDE_WINDOW = 1000
+WIDE_WINDOW = 1000
 _ROUNDING = 1e-3
 
 Group = tuple[str, frozenset[str], float]
@@ -31,7 +31,7 @@ class Order:
         self.ageing = options.ageing
         self.ghost = ghost
         self.coverage = coverage
-        self.allowed = 0 if options.window >= _WIDE_WINDOW else 20 + 4 * options.window
+        self.allowed = 0 if options.window >= WIDE_WINDOW else 20 + 4 * options.window
         self._waiting: dict[Group, dict[str, tuple[float, int]]] = {}
         self._group_of: dict[str, Group] = {}
         self._id_of: dict[int, str] = {}

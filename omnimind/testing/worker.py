@@ -144,7 +144,9 @@ class SimWorker:
             fatal = sim.draws.value("fatal", item.task_id, item.attempt) < 0.2  # noqa: PLR2004
             error: dict[str, Any] = {"type": "Fatal" if fatal else "ValueError", "message": "drawn"}
             error["bases"] = [f"tests.{error['type']}"]
-            self.sim.invariants.spoiled(item.task_id, killed=False)
+            if len(self.batch.items) == 1:
+                # A mate may yet kill the worker before this is reported, and then it counts for nothing.
+                self.sim.invariants.spoiled(item.task_id, killed=False)
             self._note(Outcome(index, "error", error=error, seconds=seconds))
             return
         fence = self.batch.fence + index

@@ -28,7 +28,7 @@ def test_without_faults_the_campaign_is_vacuous() -> None:
 
 
 def test_one_class_that_is_off_is_named() -> None:
-    report = covered({"disk_full": 0.0})
+    report = covered({"disk_full": 0.0, "disk_tight": 0.0})
     missing = report.missing()
     assert "fault_disk_full" in missing
     assert "refused_ledger_full" in missing

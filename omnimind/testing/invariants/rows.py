@@ -109,7 +109,8 @@ class Rows(Judge):
         for row in self.disk.alive():
             if row[QUEUE] == queue:
                 held += 1
-                untried += not self.ghost.of(row[ID]).decided
+                ghost = self.ghost.of(row[ID])
+                untried += not ghost.decided and ghost.fence < 0
         bound = self.sim.bound(queue)
         must(
             untried <= bound,

@@ -123,7 +123,7 @@ class Starts(Judge):
         ghost = self.ghost.of(task_id)
         ghost.kills += killed
         ghost.failures += not killed
-        if ghost.sub is not None and self.sim.options.mix == "calm":
+        if ghost.sub is not None and self.sim.options.quiet:
             most = ghost.sub.max_retries + 1
             must(ghost.failures <= most, "P5", f"{task_id} raised {ghost.failures} times, {most} allowed")
             most = self.sim.limits.max_deaths

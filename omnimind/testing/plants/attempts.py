@@ -80,7 +80,15 @@ def committed_twice(patches: Patches) -> None:
     original = patches.put(outcomes, "outcomes", careless)
 
 
-@plant("P2a", 300, "A result that comes after the task's end by a cancel is committed over it", cancels=0.6)
+@plant(
+    "P2a",
+    200,
+    "A result that comes after the task's end by a cancel is committed over it",
+    cancels=1.0,
+    tasks=40,
+    bound=50,
+    duration=1.0,
+)
 def cancelled_task_committed(patches: Patches) -> None:
     sent = _remember(patches)
 

@@ -37,7 +37,18 @@ def resend_forgets_its_keys(patches: Patches) -> None:
     original = patches.put(submission, "submit", submit)
 
 
-@plant("S", 300, "A task that left its line and came back stands in it twice", window=2)
+@plant(
+    "S",
+    600,
+    "A task that left its line and came back stands in it twice",
+    window=2,
+    coordinator_after=0.1,
+    poison=0.3,
+    kill_worker=0.3,
+    tasks=40,
+    bound=50,
+    duration=1.0,
+)
 def left_over_entries_count(patches: Patches) -> None:
     def stands(entry: Entry) -> bool:
         return entry[3].line is Line.READY
@@ -66,7 +77,18 @@ def rows_without_uncommitted_states(patches: Patches) -> None:
     patches.put(CommitGate, "load", load)
 
 
-@plant("S", 300, "An adopted task that was requeued since is requeued again when the recovery is over")
+@plant(
+    "S",
+    200,
+    "An adopted task that was requeued since is requeued again when the recovery is over",
+    coordinator_after=0.1,
+    pause=0.1,
+    crash=0.1,
+    nodes=4,
+    raises=0.5,
+    tasks=40,
+    bound=50,
+)
 def orphans_requeued_twice(patches: Patches) -> None:
     def end(core: CoordinatorCore, now: float, fx: Effects) -> None:
         core.recovering = False
@@ -106,3 +128,22 @@ def schedule_ignores_the_bound(patches: Patches) -> None:
                 state.policy = policies[queue]
 
     original = patches.put(schedules, "due", due)
+
+
+@plant(
+    "S",
+    300,
+    "A task that comes after another one twice is told of its end twice",
+    after=1.0,
+    poison=0.3,
+    keyed=0.7,
+)
+def told_twice(patches: Patches) -> None:
+    def release(
+        self: CoordinatorCore, ended: DistributedTask, now: float, fx: Effects
+    ) -> list[DistributedTask]:
+        waiting = self.dependents.get(ended.task_id, [])
+        failed: list[DistributedTask] = original(self, ended, now, fx)
+        return failed if len(waiting) < 2 else failed + failed  # noqa: PLR2004
+
+    original = patches.put(CoordinatorCore, "_release", release)

@@ -131,7 +131,16 @@ def window_drops_what_it_spills(patches: Patches) -> None:
     original = patches.put(lines, "_to_disk", dropping)
 
 
-@plant("P2a", 300, "A row that was read before its task left memory brings the task back", window=2)
+@plant(
+    "P2a",
+    100,
+    "A row that was read before its task left memory brings the task back",
+    window=2,
+    deadlines=0.6,
+    tasks=40,
+    bound=50,
+    io=0.5,
+)
 def rows_out_of_date_believed(patches: Patches) -> None:
 
     def trusting(self: CoordinatorCore, task: DistributedTask) -> None:
