@@ -76,6 +76,7 @@ class ClusterCoordinator(CoordinatorCore):
             async_batch=1,
             heartbeat_timeout=heartbeat_timeout,
             suspect_after=heartbeat_timeout,
+            stall=float("inf"),  # whoever drives it decides how often
             keep_ended=keep_ended,
         )
         super().__init__(node_id, limits, seed=seed, strategy=check_strategy(load_balancing_strategy))

@@ -58,6 +58,7 @@ class CoordinatorCore:
         self.inherited = 0
         """The last number that a predecessor gave: of tasks up to it, forgotten attempts may run."""
         self.recovering = False
+        self.recover_until = 0.0
         self.tasks: dict[str, DistributedTask] = {}
         self.nodes: dict[str, NodeInfo] = {}
         self.joined: dict[str, str] = {}
@@ -119,6 +120,8 @@ class CoordinatorCore:
     def handle(self, event: ev.Event, now: float) -> Effects:
         """Take in an event at time `now` (Unix seconds) and return what is to be written, then sent."""
         fx = Effects()
+        if self.epoch and now - self.next_check > self.limits.stall:
+            members.excuse(self, now - self.next_check, now)
         self._handlers[type(event)](event, now, fx)
         self._due(now, fx)
         if not self.recovering:

@@ -154,6 +154,17 @@ def give_up(core: CoordinatorCore, node: NodeInfo, cause: str, now: float, fx: E
         _end_recovery(core, now, fx)
 
 
+def excuse(core: CoordinatorCore, late: float, now: float) -> None:
+    """Blame nobody for a stall of the coordinator itself: what was sent meanwhile is still to be read."""
+    core.count("stalls")
+    core.recover_until += late
+    for node in core.nodes.values():
+        if node.status is not NodeStatus.OFFLINE:
+            node.last_heartbeat = min(now, node.last_heartbeat + late)
+    for batch in core.batches.values():
+        batch.sent_at = min(now, batch.sent_at + late)
+
+
 def check(core: CoordinatorCore, now: float, fx: Effects) -> None:
     """Look at the time of each node's last heartbeat."""
     limits = core.limits
@@ -247,11 +258,15 @@ def restore(core: CoordinatorCore, event: ev.Recovered, now: float) -> None:
     core.orphans = {t.task_id: t for t in event.running}
     core.recovering = bool(core.awaited)
     if core.recovering:
-        core.timers.set(now + core.limits.recovery_grace, "recovery", "")
+        core.recover_until = now + core.limits.recovery_grace
+        core.timers.set(core.recover_until, "recovery", "")
 
 
 def recovery_over(core: CoordinatorCore, now: float, fx: Effects) -> None:
     """Stop waiting: nodes that have not reported are given up."""
+    if core.recovering and now < core.recover_until:
+        core.timers.set(core.recover_until, "recovery", "")
+        return
     for node_id in list(core.awaited):
         give_up(core, core.nodes[node_id], "the node did not report to the new coordinator", now, fx)
     if core.recovering or core.orphans:

@@ -53,6 +53,7 @@ class CoreLimits(msgspec.Struct, frozen=True):
     async_batch: tasks of an `async def` handler that run together in one worker.
     heartbeat_timeout: silence after which a node is given up; suspect_after: after which it gets no work.
     recovery_grace: how long a restarted coordinator waits for the nodes' reports before it dispatches.
+    stall: a core that is woken so much too late takes itself for slow, and not the nodes for silent.
     dispatch_grace: how long a batch may be missing from its node's heartbeats before it counts as lost.
     cancel_grace: between asking a handler to stop and killing its worker.
     max_deaths: worker deaths that park a task in the dead letters.
@@ -68,6 +69,7 @@ class CoreLimits(msgspec.Struct, frozen=True):
     heartbeat_timeout: float = 5.0
     suspect_after: float = 2.0
     recovery_grace: float = 3.0
+    stall: float = 0.5
     dispatch_grace: float = 3.0
     cancel_grace: float = 10.0
     max_deaths: int = 3

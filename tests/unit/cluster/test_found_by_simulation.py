@@ -68,6 +68,7 @@ class Cluster:
     def wait(self, seconds: float) -> Effects:
         """Let time pass, in which the nodes that have joined beat."""
         self.now += seconds
+        self.core.next_check = self.now  # it was ticked all the while
         merged = Effects()
         beats: list[ev.Event] = [ev.Heartbeat(node, life) for node, life in self.core.joined.items()]
         for event in (*beats, ev.Tick()):
@@ -241,6 +242,21 @@ def test_facts_are_laid_over_by_what_is_not_committed_yet() -> None:
     gate.add(effects)
     [task] = gate.load([name(1)], {}, cluster.ledger)
     assert task.status is TaskStatus.CANCELLED
+
+
+def test_a_coordinator_that_stood_still_blames_no_node() -> None:
+    cluster = Cluster()
+    cluster.join()
+    cluster.submit(a_task(1))
+    cluster.now += 30
+    cluster.feed(ev.Tick())  # before it has read what the node sent all the while
+    assert cluster.core.tasks[name(1)].status is TaskStatus.RUNNING
+    cluster.feed(ev.Heartbeat("n0", "n0.1"))
+    assert cluster.core.tasks[name(1)].status is TaskStatus.RUNNING
+    for _ in range(7):
+        cluster.now += 1
+        cluster.feed(ev.Tick())
+    assert cluster.core.tasks[name(1)].status is TaskStatus.PENDING
 
 
 def test_the_record_of_a_node_does_not_depend_on_the_hash_seed() -> None:
