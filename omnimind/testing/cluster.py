@@ -171,20 +171,22 @@ class SimCluster:
         """Take over a core's own counters at its end."""
         counts = core.counts
         self.coverage.add("stale_outcome", counts.get("stale", 0))
-        for name in ("adopted", "retries", "lost", "nodes_lost", "scheduled"):
+        for name in ("adopted", "retries", "lost", "nodes_lost", "scheduled", "stalls"):
             self.coverage.add(name, counts.get(name, 0))
 
     # ----------------------------------------------------------------------------- what passes here
 
     def to_life(self, receive: Callable[..., None], *args: Any) -> None:
         """Let something arrive at the coordinator; nobody is there between two lives."""
-        if self.life is not None:
-            receive(self.life, *args)
+        life = self.life
+        if life is not None and not life.frozen(self.to_life, receive, *args):
+            receive(life, *args)
 
     def to_coordinator(self, what: str, node: SimNode, *args: Any) -> None:
         """Let a node's message arrive at the coordinator."""
-        if self.life is not None:
-            self.life.from_node(what, node, *args)
+        life = self.life
+        if life is not None and not life.frozen(self.to_coordinator, what, node, *args):
+            life.from_node(what, node, *args)
 
     def to_node(self, node_id: str, message: ToNode) -> None:
         """Send a message to a node."""

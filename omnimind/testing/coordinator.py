@@ -64,11 +64,19 @@ class SimCoordinator:
         self.asking: Submission | None = None
         """The submission that the core decides on just now."""
         self.log: EventLog | None = None
+        self.stalled_until = 0.0
         self.writing = False
         self.tick_at = float("inf")
         self.events = 0
         self.generation = 0
         """Counts the cores of this life, so that what was begun for one is not told to the next."""
+
+    def frozen(self, call: Callable[..., None], *args: Any) -> bool:
+        """Return whether the process stands still; then the call is made when it goes on."""
+        if self.stalled_until > self.sim.clock.now:
+            self.sim.clock.at(self.stalled_until, call, *args)
+            return True
+        return False
 
     @property
     def now(self) -> float:
@@ -79,7 +87,7 @@ class SimCoordinator:
 
     def open(self) -> None:
         """Open the ledger and give what it holds to a new core; try again later when it cannot be opened."""
-        if self.dead:
+        if self.dead or self.frozen(self.open):
             return
         try:
             recovered = self.ledger.open(self.sim.limits.window)
@@ -181,7 +189,7 @@ class SimCoordinator:
                 self.sim.clock.at(when, self._tick, when)
 
     def _tick(self, when: float) -> None:
-        if self.dead or when != self.tick_at:
+        if self.dead or when != self.tick_at or self.frozen(self._tick, when):
             return
         self.tick_at = float("inf")
         self._look_at_space()
@@ -213,6 +221,8 @@ class SimCoordinator:
 
     def _written(self, records: Records, crash: str | None, generation: int) -> None:
         if self.dead or generation != self.generation:
+            return
+        if self.frozen(self._written, records, crash, generation):
             return
         self.writing = False
         try:
@@ -272,7 +282,7 @@ class SimCoordinator:
 
     def _read(self, fetch: Fetch, generation: int) -> None:
         """Read rows for the core, which gets them a moment later: they may be out of date by then."""
-        if self.dead or generation != self.generation:
+        if self.dead or generation != self.generation or self.frozen(self._read, fetch, generation):
             return
         ledger = self.ledger
         try:
@@ -296,8 +306,9 @@ class SimCoordinator:
         self.sim.clock.after(seconds, self._loaded, loaded, generation)
 
     def _loaded(self, loaded: ev.Loaded, generation: int) -> None:
-        if not self.dead and generation == self.generation:
-            self.feed(loaded)
+        if self.dead or generation != self.generation or self.frozen(self._loaded, loaded, generation):
+            return
+        self.feed(loaded)
 
     # ------------------------------------------------------------------------------------ requests
 

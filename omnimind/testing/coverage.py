@@ -8,11 +8,11 @@ REQUIRED = (
     # each fault class fired
     "fault_loss", "fault_duplicate", "fault_slow", "fault_cut", "fault_crash", "fault_pause",
     "fault_kill_worker", "fault_coordinator_before", "fault_coordinator_after", "fault_disk_full",
-    "fault_disk_error", "fault_disk_tight", "fault_disk_unknown", "fault_jump", "fault_raises",
+    "fault_disk_error", "fault_disk_tight", "fault_disk_unknown", "fault_stall", "fault_jump", "fault_raises",
     "fault_poison",
     # faults hit live work
     "node_crash_with_work", "pause_with_work", "coordinator_crash_with_work", "worker_death_with_mates",
-    "message_lost_in_cut", "zombie_coordinator",
+    "message_lost_in_cut", "zombie_coordinator", "stalls",
     # what the code under test did about it
     "refused_queue_full", "refused_ledger_full", "refused_ledger_unavailable", "refused_key_conflict",
     "answered_existing_key", "submission_resent_after_commit", "stale_outcome", "adopted", "retries",

@@ -31,6 +31,8 @@ class Nemesis:
         for n in range(int(options.seconds)):
             if self.draws.fires("disk_unknown", "disk", n, options.disk_unknown):
                 self.sim.clock.at(START + n, self._unknown, n)
+            if self.draws.fires("stall", "co", n, options.stall):
+                self.sim.clock.at(START + n + 0.83, self._stall, n)
             for node in self.sim.nodes:
                 if self.draws.fires("crash", node.name, n, options.crash):
                     self.sim.clock.at(START + n + 0.37, self._crash, node, n)
@@ -104,6 +106,13 @@ class Nemesis:
         if node.agent is None and node.lives == lives:
             self.sim.tell("boot", node=node.name)
             node.start()
+
+    def _stall(self, n: int) -> None:
+        """Let the coordinator stand still; perhaps somebody takes it for dead and starts another one."""
+        life = self.sim.life
+        if life is not None:
+            self.sim.tell("stall")
+            life.stalled_until = self.sim.clock.now + 3 + 6 * self.draws.value("stall for", "co", n)
 
     def _pause(self, node: SimNode, n: int) -> None:
         self.sim.tell("pause", node=node.name)

@@ -13,15 +13,15 @@ from omnimind.testing.draws import Draws
 class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One simulated cluster. Times in seconds; faults as chances, 0 where the class is off.
 
-    mix: ``all`` (every fault class on), ``swarm`` (each on or off), ``calm`` (only handlers fail).
+    mix: ``all`` (every fault class on), ``swarm`` (each on or off), ``calm`` (no machine, link, disk fails).
     profile: ``mixed``, ``fair`` (two queues that always have work, no faults) or ``ageing`` (a stream of
     urgent tasks, and some that are not).
 
     loss, duplicate, slow: per message. cut: per link and 4 s. crash, pause, kill_worker: per node and
     second, per node and second, per batch. coordinator_before, coordinator_after: a crash before or
-    after the flush, per flush. zombie: share of those crashes after which the old life goes on for a
-    while beside the new one. disk_full, disk_error: per 4 s, for up to 6 s; disk_tight: only new tasks find
-    no room. disk_unknown: per second.
+    after the flush, per flush. stall: per second, the coordinator stands still (SIGSTOP). zombie: share
+    of the crashes after which the old life goes on for a while beside the new one. disk_full,
+    disk_error: per 4 s, for up to 6 s; disk_tight: only new tasks find no room. disk_unknown: per second.
     raises, poison: per attempt, per task: the handler raises, the task kills its worker.
     jump: per restart, the coordinator's clock jumps by up to `jump_seconds` either way.
     at_most_once, deadlines, delays, keyed, after, checkpoints: shares of the tasks. cancels, controls: per
@@ -56,6 +56,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     kill_worker: float = 0.0
     coordinator_before: float = 0.0
     coordinator_after: float = 0.0
+    stall: float = 0.0
     zombie: float = 0.0
     disk_full: float = 0.0
     disk_error: float = 0.0
@@ -80,8 +81,8 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def quiet(self) -> bool:
-        """Return whether nothing but handlers can fail."""
-        return not any(getattr(self, name) for name in FAULTS if name not in HANDLER_FAULTS)
+        """Return whether no machine, link or disk can fail."""
+        return not any(getattr(self, name) for name in FAULTS if name not in MILD)
 
 
 FAULTS: dict[str, Sequence[float]] = {
@@ -96,6 +97,7 @@ FAULTS: dict[str, Sequence[float]] = {
     "kill_worker": (0.05, 0.2),
     "coordinator_before": (0.01, 0.05),
     "coordinator_after": (0.01, 0.05),
+    "stall": (0.02, 0.08),
     "zombie": (0.3,),
     "disk_full": (0.1, 0.3),
     "disk_error": (0.1, 0.3),
@@ -107,8 +109,8 @@ FAULTS: dict[str, Sequence[float]] = {
 }
 """The fault classes, and what a class that is on may be set to."""
 
-HANDLER_FAULTS = ("raises", "poison", "kill_worker")
-"""Faults of the work itself, which may happen in a ``calm`` cluster too."""
+MILD = ("raises", "poison", "kill_worker", "stall")
+"""Faults for which no node is to be blamed, and which may happen in a ``calm`` cluster too."""
 
 WORK: dict[str, Sequence[float]] = {
     "at_most_once": (0.0, 0.0, 0.3),
@@ -157,7 +159,7 @@ def draw_options(seed: int, fixed: Mapping[str, Any] | None = None) -> SimOption
         "limited": pick("limited", False, True),
     }
     for name, values in FAULTS.items():
-        drawn = mix == "swarm" or (mix == "calm" and name in HANDLER_FAULTS)
+        drawn = mix == "swarm" or (mix == "calm" and name in MILD)
         on = mix == "all" or (drawn and pick(f"on {name}", False, True))
         options[name] = pick(name, *values) if on else 0.0
     for name, values in WORK.items():

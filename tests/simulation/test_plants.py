@@ -38,7 +38,7 @@ def test_every_invariant_has_a_plant() -> None:
     documented = {
         line.split()[0]
         for line in (invariants.__doc__ or "").splitlines()
-        if line[:1] in {"P", "S", "D", "A", "R", "F"} and len(line.split()[0]) <= 3
+        if line[:1] in {"P", "N", "S", "D", "A", "R", "F"} and len(line.split()[0]) <= 3
     }
     # What is gone from the ledger (P1b) breaks only a ledger that loses: tests/contracts and tests/faults.
     assert documented - {plant.invariant for plant in PLANTS.values()} <= {"P1b"}

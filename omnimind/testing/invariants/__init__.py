@@ -20,6 +20,7 @@ P4    every end, retry and refusal has a cause
 P5    bounds hold; a refusal says when to come again; nothing is left over at the end
 P7    a node that is drained or cordoned gets no work, nor does a paused queue start any; a drain is
       over only when nothing runs there
+N     no node is given up when none has failed
 S     the core's structure is sound, and no event makes it raise
 D     no task runs before those it comes after have completed, before its time or past its deadline
 A     nothing is overtaken without bound

@@ -30,6 +30,9 @@ class Ending(Judge):
     def empty(self) -> None:
         """Check that nothing is left over once all work has ended."""
         core = self.sim.core
+        if core is not None and self.sim.options.quiet:
+            lost = core.counts.get("nodes_lost", 0)
+            must(not lost, "N", f"{lost} nodes were given up, though none has failed")
         must(core is not None, "P2f", "no coordinator lives at the end")
         if core is None:
             return

@@ -262,3 +262,8 @@ def checkpoint_forgotten(patches: Patches) -> None:
             task.checkpoint = None
 
     original = patches.put(outcomes, "checkpoint", forgetful)
+
+
+@plant("N", 300, "A coordinator that stood still takes its nodes for silent", mix="calm", stall=0.08)
+def stall_blamed_on_the_nodes(patches: Patches) -> None:
+    patches.put(members, "excuse", lambda *_: None)
