@@ -8,6 +8,7 @@ from omnimind.cluster.states import Line, TaskStatus
 
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
+    from omnimind.cluster.queues import QueueState
     from omnimind.cluster.task import DistributedTask
 
 
@@ -37,6 +38,7 @@ def validate(core: CoordinatorCore) -> None:
         assert queue.ready == ready.get(name, 0), f"{name}: {ready.get(name, 0)} ready, counted {queue.ready}"
         assert queue.tail >= 0, f"{name}: tail {queue.tail}"
         assert queue.ready == sum(lane.count for lane in queue.lanes.values()), f"{name}: lanes"
+        _check_turns(core, queue)
         disk = queue.pending - pending.get(name, 0) - queue.tail
         assert 0 <= disk <= disk_delayed, f"{name}: {queue.pending} pending do not add up ({disk})"
         disk_delayed -= disk
@@ -54,6 +56,22 @@ def validate(core: CoordinatorCore) -> None:
         assert batch.open == sum(t is not None for t in batch.tasks) > 0, f"batch {batch.fence}: open"
         assert core.by_node[batch.node_id][batch.fence] is batch
     assert len(core.batches) == sum(len(b) for b in core.by_node.values())
+
+
+def _check_turns(core: CoordinatorCore, queue: QueueState) -> None:
+    """Whatever stands in a ready line must be found when it is its turn."""
+    if queue.gated is not None:
+        return
+    for lane in queue.lanes.values():
+        head = lane.head()
+        story = f"{queue.policy.name}: lane {lane.task_type} of {lane.count}"
+        assert head is not None, f"{story} has no head"
+        places = [entry[0] for entry in queue.signatures.get(lane.signature, []) if entry[2] is lane]
+        assert (head.rank, head.seq) in places, f"{story} is not listed with its head"
+        offers = core.book.groups.get(lane.signature, [])
+        assert any(offer[2] is queue and offer[0] == queue.vtime for offer in offers), (
+            f"{story} is not offered"
+        )
 
 
 def _check_task(core: CoordinatorCore, task: DistributedTask) -> None:

@@ -200,19 +200,22 @@ class QueueBook:
         if lane is None:
             self._next_no += 1
             lane = queue.lanes[key] = Lane(key, queue, self._next_no)
-        task.line = Line.READY
         place = (task.rank, task.seq)
-        heap = lane.heap
-        first = not heap or place < heap[0][:2]
+        head = lane.head()
+        first = head is None or place < (head.rank, head.seq)
+        task.line = Line.READY
         self._entries += 1
         task.entry = self._entries
-        heappush(heap, (task.rank, task.seq, task.entry, task))
+        heappush(lane.heap, (task.rank, task.seq, task.entry, task))
         lane.count += 1
+        if queue.ready == 0 and queue.running == 0:
+            # It had nothing to give, so it may not claim the time that went by.
+            queue.vtime = max(queue.vtime, self._vnow)
         queue.ready += 1
         queue.units += units(task)
         queue.max_key = max(queue.max_key, place)
         self.ready += 1
-        if first or lane.count == 1:
+        if first:
             self._enlist(queue, lane, place)
 
     def _enlist(self, queue: QueueState, lane: Lane, place: Key) -> None:
@@ -222,7 +225,6 @@ class QueueBook:
             self._offer(queue, signature)
 
     def _offer(self, queue: QueueState, signature: Signature) -> None:
-        queue.vtime = max(queue.vtime, self._vnow) if queue.running == 0 else queue.vtime
         group = self.groups.setdefault(signature, [])
         if not group or group[0][0] != queue.vtime or group[0][2] is not queue:
             heappush(group, (queue.vtime, queue.no, queue))
@@ -239,6 +241,8 @@ class QueueBook:
         self.ready -= 1
         lane.compact()
         self._settle(queue, lane)
+        if queue.gated is None:
+            self._offer(queue, lane.signature)
 
     def share_window(self) -> None:
         """Share the window among the queues that hold something."""
@@ -327,9 +331,12 @@ class QueueBook:
 
     def regate(self, queue: QueueState, now: float) -> None:
         """Look again whether a queue may start tasks, and offer it when it may."""
-        queue.gated = queue.gate(now)
+        gated, queue.gated = queue.gated, queue.gate(now)
         if queue.gated == "rate":
             self._rate_gated[queue.policy.name] = None
+        elif gated is not None and queue.running == 0:
+            # The same for a queue that was stopped. All its signatures are offered at its new time below.
+            queue.vtime = max(queue.vtime, self._vnow)
         self._offer_all(queue)
 
     def _offer_all(self, queue: QueueState) -> None:
