@@ -24,8 +24,8 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     disk_error: per 4 s, for up to 6 s; disk_tight: only new tasks find no room. disk_unknown: per second.
     raises, poison: per attempt, per task: the handler raises, the task kills its worker.
     jump: per restart, the coordinator's clock jumps by up to `jump_seconds` either way.
-    at_most_once, deadlines, delays, keyed, after, checkpoints: shares of the tasks. cancels, controls: per
-    submission, per 5 s.
+    at_most_once, deadlines, delays, keyed, after, checkpoints, picky (with needs, or wide): shares of the
+    tasks. cancels, controls: per submission, per 5 s.
     """
 
     seed: int
@@ -73,6 +73,7 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     deadlines: float = 0.0
     delays: float = 0.0
     checkpoints: float = 0.0
+    picky: float = 0.0
     cancels: float = 0.0
     controls: float = 0.0
     schedules: int = 0
@@ -119,6 +120,7 @@ WORK: dict[str, Sequence[float]] = {
     "deadlines": (0.0, 0.0, 0.2),
     "delays": (0.0, 0.0, 0.3),
     "checkpoints": (0.0, 0.5),
+    "picky": (0.0, 0.2, 0.6),
     "cancels": (0.0, 0.3),
     "controls": (0.0, 0.0, 0.3),
 }

@@ -112,9 +112,10 @@ def _mixed(options: SimOptions, draws: Draws) -> list[Submission]:
         sub.task_type = f"t{kind}"
         sub.duration = options.duration * (0.5, 1.0, 1.5)[kind]
         sub.kind = "async" if kind == 2 and value("async") < 0.5 else "sync"  # noqa: PLR2004
-        sub.num_cpus = 2.0 if value("wide") < 0.05 else 1.0  # noqa: PLR2004
+        sub.num_cpus = 2.0 if value("wide") < options.picky / 4 else 1.0
         sub.priority = 1 + int(value("priority") * 10)
-        sub.needs = frozenset({GPU, FAST}) if value("needs") < 0.15 else frozenset()  # noqa: PLR2004
+        if value("needs") < options.picky:
+            sub.needs = frozenset({GPU, FAST} if value("gpu") < 0.5 else {FAST})  # noqa: PLR2004
         sub.at_most_once = value("once") < options.at_most_once
         sub.max_retries = int(value("retries") * 4)
         if value("timeout") < 0.1:  # noqa: PLR2004

@@ -36,6 +36,11 @@ FAILED: list[tuple[int, dict[str, Any], str]] = [
     (3395, {}, "an attempt of two coordinators ago was taken for the newest one"),
     (9776, {}, "the same"),
     (12294, {}, "the same"),
+    (557, {}, "a queue with several signatures lost its turn for one of them"),
+    (661, {}, "the same"),
+    (1062, {}, "the same"),
+    (101336, {}, "the same, found when a task never started"),
+    (113466, {}, "the same"),
     (47416, {}, "a task that came after another one twice ended twice with it"),
 ]
 

@@ -9,7 +9,7 @@ from omnimind.cluster import lines, members, outcomes, queues, schedules, submis
 from omnimind.cluster.core import CoordinatorCore
 from omnimind.cluster.gate import CommitGate
 from omnimind.cluster.policies import QueuePolicy
-from omnimind.cluster.queues import Entry
+from omnimind.cluster.queues import Entry, QueueBook, QueueState, Signature
 from omnimind.cluster.records import task_from_row
 from omnimind.cluster.sends import Accepted, Effects, Reply
 from omnimind.cluster.states import Line
@@ -147,3 +147,51 @@ def told_twice(patches: Patches) -> None:
         return failed if len(waiting) < 2 else failed + failed  # noqa: PLR2004
 
     original = patches.put(CoordinatorCore, "_release", release)
+
+
+@plant(
+    "S",
+    300,
+    "A queue that was idle is known at its new time to one signature only",
+    queues=3,
+    tasks=40,
+    bound=50,
+    picky=0.7,
+)
+def turn_lost(patches: Patches) -> None:
+    def offer(self: QueueBook, queue: QueueState, signature: Signature) -> None:
+        if queue.running == 0:
+            queue.vtime = max(queue.vtime, self._vnow)
+        original(self, queue, signature)
+
+    original = patches.put(QueueBook, "_offer", offer)
+
+
+@plant(
+    "S",
+    300,
+    "A task that is first behind a left-over entry is not listed",
+    window=2,
+    tasks=40,
+    bound=50,
+    crash=0.2,
+)
+def head_not_listed(patches: Patches) -> None:
+    def push(self: QueueBook, task: DistributedTask) -> None:
+        queue = self.queues[task.queue]
+        lanes = {key: lane.heap[0][:2] for key, lane in queue.lanes.items() if lane.heap}
+        enlist = self._enlist
+        place = (task.rank, task.seq)
+        hidden = any(
+            first <= place
+            for key, first in lanes.items()
+            if key[0] == task.task_type and key[1] == task.options
+        )
+        if hidden:
+            self._enlist = lambda *_: None  # type: ignore[method-assign]
+        try:
+            original(self, task)
+        finally:
+            self._enlist = enlist  # type: ignore[method-assign]
+
+    original = patches.put(QueueBook, "push", push)
