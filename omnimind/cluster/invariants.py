@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from omnimind.cluster.placement import OPEN
 from omnimind.cluster.states import Line, TaskStatus
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ def validate(core: CoordinatorCore) -> None:
         mine = core.by_node.get(node_id, {}).values()
         taken = sum(b.slots for b in mine)
         assert seat.taken == taken, f"{node_id}: {seat.taken} slots taken, its batches say {taken}"
+    for (needs, slots), why in core.blocked.items():
+        for seat in core.index.seats.values():
+            room = (
+                seat.node.status in OPEN
+                and needs <= seat.node.capabilities
+                and seat.free(quick=False) >= slots
+            )
+            assert not room, f"{seat.node.node_id} has room for {sorted(needs)} x {slots}, blocked: {why}"
     for batch in core.batches.values():
         assert batch.open == sum(t is not None for t in batch.tasks) > 0, f"batch {batch.fence}: open"
         assert core.by_node[batch.node_id][batch.fence] is batch
