@@ -26,11 +26,13 @@ from actors import ray_instance
 from actors.lifeline import follow
 from actors.names import NAMESPACE
 from omnimind import config
+from omnimind.cluster.policies import CoreLimits
 from omnimind.config import Settings
 from omnimind.errors import OmniMindError, StartFailed
 from omnimind.instance import Paths
 
 _LOOK_EVERY = 0.02
+_LIMITS = frozenset(CoreLimits.__struct_fields__)
 
 
 def main() -> None:
@@ -95,19 +97,19 @@ def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:
 def wanted(paths: Paths, settings: Settings) -> Any:
     """Return what the coordinator is started with (`coordinator.CoordinatorSettings`)."""
     from actors.bootstrap import settings_for  # noqa: PLC0415 - it imports Ray
-    from omnimind.cluster.policies import CoreLimits  # noqa: PLC0415
-
-    limits = msgspec.structs.asdict(settings.coordinator)
-    strategy, slots = limits.pop("strategy"), limits.pop("slots")
+    coordinator = settings.coordinator
+    limits = {k: v for k, v in msgspec.structs.asdict(coordinator).items() if k in _LIMITS}
     return settings_for(
         paths.home,
         paths.socket,
         paths.token,
-        strategy=strategy,
-        slots=slots,
+        strategy=coordinator.strategy,
+        slots=coordinator.slots,
+        nodes=coordinator.nodes,
         limits=CoreLimits(**limits),
         keep_seconds=settings.retention.age,
         keep_tasks=settings.retention.tasks,
+        ledger=settings.ledger,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from omnimind.cluster.policies import CoreLimits
+from omnimind.config.sections import LedgerSettings
 
 
 class CoordinatorSettings(msgspec.Struct, frozen=True):
@@ -15,6 +16,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True):
     token_file: str
     strategy: str = "least_loaded"
     slots: int | None = None
+    nodes: dict[str, str] = {}
+    """Labels of the nodes on which it may run; empty: on the head."""
     limits: CoreLimits = CoreLimits()
     keep_seconds: float = 7 * 86_400.0
     keep_tasks: int = 1_000_000
+    ledger: LedgerSettings = LedgerSettings()

@@ -13,7 +13,13 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from omnimind.config.sections import CoordinatorSettings, InstanceSettings, RaySettings, RetentionSettings
+from omnimind.config.sections import (
+    CoordinatorSettings,
+    InstanceSettings,
+    LedgerSettings,
+    RaySettings,
+    RetentionSettings,
+)
 from omnimind.config.spec import PREFIX, Spec, specs_of
 from omnimind.errors import ConfigError
 
@@ -28,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance: InstanceSettings = InstanceSettings()
     coordinator: CoordinatorSettings = CoordinatorSettings()
     retention: RetentionSettings = RetentionSettings()
+    ledger: LedgerSettings = LedgerSettings()
     origins: dict[str, str] = {}
 
     def get(self, key: str) -> Any:
@@ -93,6 +100,21 @@ def _check_together(settings: Settings) -> None:
         other = f"coordinator.heartbeat_timeout, which is {coordinator.heartbeat_timeout:g} s"
         msg = f"it must be less than {other} ({origin})"
         raise ConfigError(msg, field=key, hint="lower one or raise the other", origin=origin)
+    _check_head(settings)
+
+
+def _check_head(settings: Settings) -> None:
+    """Raise ConfigError for a head that could not come back as it is asked to."""
+    ray, origins = settings.ray, settings.origins
+    if ray.gcs_storage == "redis" and not ray.gcs_redis:
+        key = "ray.gcs_redis"
+        origin = origins.get("ray.gcs_storage", "")
+        msg = f"ray.gcs_storage is redis ({origin}), and no Redis is named"
+        raise ConfigError(msg, field=key, hint="name it as host:port", origin=origin)
+    if ray.gcs_redis and ray.gcs_storage != "redis":
+        msg = f"it is named, and ray.gcs_storage is {ray.gcs_storage}"
+        hint = "set ray.gcs_storage to redis, or leave the address out"
+        raise ConfigError(msg, field="ray.gcs_redis", hint=hint, origin=origins.get("ray.gcs_redis", ""))
 
 
 @cache

@@ -66,6 +66,23 @@ class RaySettings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0, le=86400, description="How long an idle worker beyond those is kept.", extra=SECONDS),
     ] = 60.0
+    gcs_storage: Annotated[
+        str,
+        Meta(
+            pattern="^(auto|memory|rocksdb|redis)$",
+            description=(
+                "Where Ray's GCS keeps what it knows, so that the other hosts outlive the head's Ray: "
+                "memory (nowhere), rocksdb (in the home), redis; auto: memory on loopback, else rocksdb."
+            ),
+        ),
+    ] = "auto"
+    gcs_redis: Annotated[
+        str,
+        Meta(
+            max_length=253,
+            description="Address of the Redis for ray.gcs_storage=redis, as host:port.",
+        ),
+    ] = ""
 
 
 class InstanceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +161,15 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True):
             extra=SECONDS,
         ),
     ] = 10.0
+    nodes: Annotated[
+        dict[str, str],
+        Meta(
+            description=(
+                "Labels of the nodes on which the coordinator may run, as k=v,k2=v2; "
+                "needs a ledger in PostgreSQL; unset: the head."
+            )
+        ),
+    ] = {}
     max_deaths: Annotated[
         int, Meta(ge=1, le=1000, description="Worker deaths that put a task into the dead letters.")
     ] = 3
@@ -157,3 +183,41 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=60, le=3.2e9, description="Keep an ended task for so long.", extra=SECONDS),
     ] = 7 * 86400.0
     tasks: Annotated[int, Meta(ge=1000, le=10**9, description="Most ended tasks to keep.")] = 1_000_000
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the ledger is. A password never stands here: it would be seen in logs and process lists."""
+
+    url: Annotated[
+        str,
+        Meta(
+            max_length=4096,
+            description="Empty: a SQLite file in OMNIMIND_HOME; else postgresql://user@host:5432/database.",
+        ),
+    ] = ""
+    password_file: Annotated[
+        str,
+        Meta(
+            max_length=4096,
+            description="File with the database's password; empty: PGPASSWORD, PGPASSFILE or ~/.pgpass.",
+        ),
+    ] = ""
+    connect_timeout: Annotated[
+        float,
+        Meta(ge=1, le=600, description="Time to reach the database, for each of its hosts.", extra=SECONDS),
+    ] = 5.0
+    silence_timeout: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=600,
+            description="A database whose host does not answer for so long is given up.",
+            extra=SECONDS,
+        ),
+    ] = 5.0
+    statement_timeout: Annotated[
+        float,
+        Meta(
+            ge=1, le=3600, description="A statement that takes longer is given up and undone.", extra=SECONDS
+        ),
+    ] = 30.0
