@@ -28,7 +28,7 @@ from omnimind.cluster.core import CoordinatorCore
 from omnimind.cluster.records import LogSaved
 from omnimind.errors import InstanceError, InvalidInput, OmniMindError
 from omnimind.ids import epoch_of
-from omnimind.ledger.sqlite import SqliteLedger
+from omnimind.ledger.opening import open_ledger
 
 log = logging.getLogger("omnimind.coordinator")
 
@@ -88,7 +88,7 @@ class Coordinator:
         self._watchers = Watchers()
         engine = Engine(
             lambda: CoordinatorCore(node_id, settings.limits, seed=os.getpid(), strategy=settings.strategy),
-            SqliteLedger(home / "ledger.db"),
+            open_ledger(settings.ledger, home),
             clock,
             outside=self._dispatcher,
             ended=self._watchers.ended,
