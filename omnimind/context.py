@@ -45,7 +45,9 @@ class Link(Protocol):
 class TaskContext:
     """One attempt, seen from inside.
 
-    task_id; task_type; attempt: 0 at first; deadline: Unix seconds or None.
+    task_id; task_type; attempt: 0 at first; deadline: Unix seconds or None. fence: a number that every
+    further attempt of the task exceeds. A store that refuses writes with a lower number than it has seen
+    keeps out an attempt that was given up and goes on all the same (a node that was cut off).
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class TaskContext:
         attempt: int,
         deadline: float | None,
         checkpoint: bytes | None,
+        fence: int = 0,
     ) -> None:
         self.task_id = task_id
         self.task_type = task_type
         self.attempt = attempt
+        self.fence = fence
         self.deadline = deadline
         self._link = link
         self._index = index

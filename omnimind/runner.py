@@ -116,6 +116,7 @@ def _context(run: BatchRun, index: int, item: BatchItem) -> TaskContext:
         attempt=item.attempt,
         deadline=item.deadline,
         checkpoint=item.checkpoint,
+        fence=run.batch.fence + index,
     )
 
 

@@ -239,3 +239,10 @@ def test_a_checkpoint_is_stored_at_once_and_found_by_the_next_attempt() -> None:
     assert (task_id, fence) == ("t0", 100)
     [second] = run(resume, {}, checkpoint=data)
     assert value(second) == {"at": 7}
+
+
+def test_a_handler_knows_its_fence() -> None:
+    def fence(ctx: TaskContext) -> int:
+        return ctx.fence
+
+    assert [value(outcome) for outcome in run(fence, {}, {})] == [100, 101]
