@@ -18,9 +18,9 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
-    Text,
     text,
 )
+from sqlalchemy import types as sqltypes
 
 INLINE_PAYLOAD = 1024
 """Bytes up to which a payload stays in its task's row."""
@@ -31,6 +31,8 @@ APPLICATION_ID = 0x4F4D4E49
 metadata = MetaData()
 
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
+Text = sqltypes.Text().with_variant(sqltypes.Text(collation="C"), "postgresql")
+"""Compared by its bytes in both databases: a prefix of ids is then a range of the index."""
 
 tasks = Table(
     "tasks",

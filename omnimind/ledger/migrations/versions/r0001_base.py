@@ -8,6 +8,7 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -15,26 +16,26 @@ def upgrade() -> None:
     op.create_table(
         "tasks",
         sa.Column("seq", _SERIAL, primary_key=True, autoincrement=False),
-        sa.Column("id", sa.Text, nullable=False),
-        sa.Column("type", sa.Text, nullable=False),
-        sa.Column("queue", sa.Text, nullable=False),
+        sa.Column("id", _TEXT, nullable=False),
+        sa.Column("type", _TEXT, nullable=False),
+        sa.Column("queue", _TEXT, nullable=False),
         sa.Column("priority", sa.SmallInteger, nullable=False),
-        sa.Column("encoding", sa.Text, nullable=False),
-        sa.Column("key", sa.Text),
+        sa.Column("encoding", _TEXT, nullable=False),
+        sa.Column("key", _TEXT),
         sa.Column("digest", sa.LargeBinary),
         sa.Column("deadline", sa.Double),
         sa.Column("created_at", sa.Double, nullable=False),
-        sa.Column("origin", sa.Text),
-        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("origin", _TEXT),
+        sa.Column("status", _TEXT, nullable=False),
         sa.Column("line", sa.SmallInteger, nullable=False),
         sa.Column("rank", sa.Double, nullable=False),
         sa.Column("not_before", sa.Double, nullable=False),
         sa.Column("retry_count", sa.Integer, nullable=False),
         sa.Column("deaths", sa.Integer, nullable=False),
         sa.Column("fence", sa.BigInteger, nullable=False),
-        sa.Column("node", sa.Text),
-        sa.Column("result_encoding", sa.Text, nullable=False),
-        sa.Column("cause", sa.Text, nullable=False),
+        sa.Column("node", _TEXT),
+        sa.Column("result_encoding", _TEXT, nullable=False),
+        sa.Column("cause", _TEXT, nullable=False),
         sa.Column("started_at", sa.Double),
         sa.Column("completed_at", sa.Double),
         sa.Column("solo", sa.SmallInteger, nullable=False),
@@ -57,50 +58,50 @@ def upgrade() -> None:
     op.create_table(
         "attempts",
         sa.Column("n", _SERIAL, primary_key=True),
-        sa.Column("task_id", sa.Text, nullable=False),
+        sa.Column("task_id", _TEXT, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("fence", sa.BigInteger, nullable=False),
-        sa.Column("node", sa.Text),
-        sa.Column("outcome", sa.Text, nullable=False),
-        sa.Column("cause", sa.Text, nullable=False),
+        sa.Column("node", _TEXT),
+        sa.Column("outcome", _TEXT, nullable=False),
+        sa.Column("cause", _TEXT, nullable=False),
         sa.Column("error", sa.LargeBinary),
         sa.Column("ended_at", sa.Double, nullable=False),
         sa.Column("seconds", sa.Double),
     )
     op.create_table(
         "queues",
-        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("name", _TEXT, primary_key=True),
         sa.Column("policy", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "schedules",
-        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("name", _TEXT, primary_key=True),
         sa.Column("schedule", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "nodes",
-        sa.Column("node_id", sa.Text, primary_key=True),
+        sa.Column("node_id", _TEXT, primary_key=True),
         sa.Column("info", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "handlers",
-        sa.Column("digest", sa.Text, primary_key=True),
+        sa.Column("digest", _TEXT, primary_key=True),
         sa.Column("spec", sa.LargeBinary, nullable=False),
         sa.Column("orphan_since", sa.Double),
     )
     op.create_table(
         "handler_uses",
-        sa.Column("digest", sa.Text, primary_key=True),
+        sa.Column("digest", _TEXT, primary_key=True),
         sa.Column("uses", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "task_types",
-        sa.Column("type", sa.Text, primary_key=True),
-        sa.Column("digest", sa.Text, nullable=False),
+        sa.Column("type", _TEXT, primary_key=True),
+        sa.Column("digest", _TEXT, nullable=False),
     )
     op.create_table(
         "blobs",
-        sa.Column("digest", sa.Text, primary_key=True),
+        sa.Column("digest", _TEXT, primary_key=True),
         sa.Column("orphan_since", sa.Double),
         sa.Column("data", sa.LargeBinary, nullable=False),
     )
@@ -108,10 +109,10 @@ def upgrade() -> None:
         "audit",
         sa.Column("n", _SERIAL, primary_key=True),
         sa.Column("at", sa.Double, nullable=False),
-        sa.Column("actor", sa.Text, nullable=False),
-        sa.Column("verb", sa.Text, nullable=False),
-        sa.Column("subject", sa.Text, nullable=False),
-        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("actor", _TEXT, nullable=False),
+        sa.Column("verb", _TEXT, nullable=False),
+        sa.Column("subject", _TEXT, nullable=False),
+        sa.Column("detail", _TEXT, nullable=False),
     )
     op.create_table(
         "ledger",
