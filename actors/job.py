@@ -97,6 +97,7 @@ def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:
 def wanted(paths: Paths, settings: Settings) -> Any:
     """Return what the coordinator is started with (`coordinator.CoordinatorSettings`)."""
     from actors.bootstrap import settings_for  # noqa: PLC0415 - it imports Ray
+
     coordinator = settings.coordinator
     limits = {k: v for k, v in msgspec.structs.asdict(coordinator).items() if k in _LIMITS}
     return settings_for(

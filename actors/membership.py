@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.blocking import Lane
 from actors.engine import Engine
 from actors.names import NAMESPACE, node_actor
 from actors.settings import CoordinatorSettings
@@ -18,16 +20,30 @@ from omnimind.cluster import events as ev
 log = logging.getLogger("omnimind.coordinator")
 
 _LOOK_EVERY = 0.5
+_CALL_TIMEOUT = 10.0
+_JOIN_PATIENCE = 10.0
+"""Seconds after which a node that Ray calls alive, and that does not report, is looked up anew."""
+_NAME_PATIENCE, _NAME_LOOK = 5.0, 0.05
 _CONCURRENCY = 10_000
 
 
 class Membership:
-    """Keeps one Node actor on each living node, and knows the way to it."""
+    """Keeps one Node actor on each living node, and knows the way to it.
+
+    Ray is asked in threads (`Lane`): while the GCS is away the coordinator goes on with the nodes that it
+    knows, and judges them by their heartbeats alone.
+    """
 
     def __init__(self, settings: CoordinatorSettings) -> None:
         self._settings = settings
         self._handles: dict[str, Any] = {}
         self._links: dict[str, Push] = {}
+        self._looking = Lane("nodes", _CALL_TIMEOUT)
+        self._making = Lane("make", _CALL_TIMEOUT)
+        self._ending = Lane("kill", _CALL_TIMEOUT)
+        self._absent: dict[str, float] = {}
+        """Since when a node that lives by Ray's word has not reported here."""
+        self._refreshing: set[asyncio.Task[None]] = set()
 
     def post(self, node_id: str, kind: str, data: bytes) -> None:
         """Send a message to a node: over its line to the socket where it has one, else as a Ray call."""
@@ -55,35 +71,75 @@ class Membership:
 
     def refresh(self, node_id: str) -> None:
         """Look a node's actor up, when it has reported before it was seen here."""
-        if node_id not in self._handles:
-            self._handles[node_id] = ray.get_actor(node_actor(node_id), namespace=NAMESPACE)
+        if node_id not in self._handles and not self._refreshing:
+            task = asyncio.get_running_loop().create_task(self._look_up(node_id))
+            self._refreshing.add(task)
+            task.add_done_callback(self._refreshing.discard)
+
+    async def _look_up(self, node_id: str) -> None:
+        try:
+            handle = await self._making.call(_find, node_id)
+        except Exception as error:  # noqa: BLE001 (`watch` finds it later)
+            log.info("node %s cannot be looked up yet: %s", node_id[:12], error)
+        else:
+            if handle is not None:
+                self._handles.setdefault(node_id, handle)
 
     async def watch(self, engine: Engine) -> None:
         """Follow the cluster for ever."""
-        loop = asyncio.get_running_loop()
         while True:
             try:
-                nodes = await loop.run_in_executor(None, ray.nodes)
+                nodes = await self._looking.call(ray.nodes)
                 await self._follow(engine, nodes)
             except Exception as error:  # noqa: BLE001 (the GCS may be away; look again)
-                log.warning("cannot look at the cluster: %s", error)
+                log.warning("cannot look at the cluster: %s: %s", type(error).__name__, error)
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _follow(self, engine: Engine, nodes: list[dict[str, Any]]) -> None:
         alive = {n["NodeID"]: n for n in nodes if n["Alive"]}
-        for node_id, node in alive.items():
-            if node_id not in self._handles:
-                self._handles[node_id] = await asyncio.get_running_loop().run_in_executor(
-                    None, self._start, node_id, node
-                )
-                log.info("node %s joins", node_id[:12])
+        # The dead first: making an actor may take its time, and what ran on them waits.
         known = [n for n, info in engine.core.nodes.items() if info.status.value != "offline"]
-        for node_id in {*self._handles, *known} - set(alive):
-            handle = self._handles.pop(node_id, None)
+        dead = sorted({*self._handles, *known} - set(alive))
+        for node_id in dead:
             engine.feed(ev.NodeGone(node_id, "Ray says the node is dead"))
             log.info("node %s is gone", node_id[:12])
-            if handle is not None:
-                ray.kill(handle)
+        for node_id in dead:
+            await self._drop(node_id)
+        for node_id, node in alive.items():
+            if node_id in self._handles:
+                await self._look_after(engine, node_id)
+            if node_id not in self._handles:
+                self._handles[node_id] = await self._making.call(self._start, node_id, node)
+                log.info("node %s joins", node_id[:12])
+
+    async def _look_after(self, engine: Engine, node_id: str) -> None:
+        """Drop an actor that is dead for good, or whose job has ended and that holds nothing now.
+
+        Ray ends the idle workers of a job that is over at once: each lone task of such an actor would pay
+        for a new process. A node that is not in use for a moment therefore gets a new actor.
+        """
+        if node_id in engine.core.joined:
+            self._absent.pop(node_id, None)
+        elif time.monotonic() - self._absent.setdefault(node_id, time.monotonic()) > _JOIN_PATIENCE:
+            log.warning("node %s lives and does not report: its actor is looked up anew", node_id[:12])
+            del self._absent[node_id]
+            self._handles.pop(node_id, None)
+            return
+        former = job_of(self._handles[node_id]) != ray.get_runtime_context().get_job_id()
+        if former and node_id in engine.core.joined and node_id not in engine.core.by_node:
+            # In one step of the loop, so that nothing can be sent there in between.
+            engine.feed(ev.NodeGone(node_id, "its actor is made anew, for a new job"))
+            log.info("node %s gets a new actor: the job of its own has ended", node_id[:12])
+            await self._drop(node_id)
+
+    async def _drop(self, node_id: str) -> None:
+        self._absent.pop(node_id, None)
+        handle = self._handles.pop(node_id, None)
+        if handle is not None:
+            try:
+                await self._ending.call(_end, handle, node_id)
+            except Exception as error:  # noqa: BLE001 (it holds nothing that is wanted: let it be)
+                log.warning("the actor of node %s cannot be ended: %s", node_id[:12], error)
 
     def _start(self, node_id: str, node: dict[str, Any]) -> Any:
         from actors.node import Node  # noqa: PLC0415 (a cycle: nodes know the coordinator's name)
@@ -114,6 +170,28 @@ class Membership:
             )
             .remote(facts, self._settings.socket, self._settings.token_file)
         )
+
+
+def _find(node_id: str) -> Any:
+    """Return a node's actor, None where there is none. Blocks."""
+    try:
+        return ray.get_actor(node_actor(node_id), namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _end(handle: Any, node_id: str) -> None:
+    """End a node's actor for good and wait until its name is free, or some seconds have passed. Blocks."""
+    ray.kill(handle)
+    give_up = time.monotonic() + _NAME_PATIENCE
+    while _find(node_id) is not None and time.monotonic() < give_up:
+        time.sleep(_NAME_LOOK)
+
+
+def job_of(handle: Any) -> str:
+    """Return the Ray job that an actor was made in, which its id ends with."""
+    text: str = handle._actor_id.hex()  # noqa: SLF001 (Ray shows it in its state API only, over HTTP)
+    return text[-8:]
 
 
 def capabilities(resources: dict[str, float], labels: dict[str, str]) -> list[str]:

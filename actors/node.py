@@ -21,6 +21,7 @@ import msgspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.blocking import Lane
 from actors.doorbell import Doorbell
 from actors.link import Link
 from actors.names import COORDINATOR, NAMESPACE, node_actor
@@ -93,6 +94,7 @@ class Node:
         self._link = Link(self._take)
         self._warming: list[Any] = []
         self._up: Any = None
+        self._finding = Lane("find", _ANSWER_TIMEOUT)
         self._spawn(self._live())
 
     def _spawn(self, coroutine: Any) -> None:
@@ -257,8 +259,12 @@ class Node:
             if self._link.open:
                 return msgspec.msgpack.decode(await self._link.call(kind, data))
             if self._up is None:
-                self._up = ray.get_actor(COORDINATOR, namespace=NAMESPACE)
-            return await asyncio.wrap_future(self._up.up.remote(kind, data).future())
+                self._up = await self._finding.call(_find_coordinator)
+            try:
+                return await asyncio.wrap_future(self._up.up.remote(kind, data).future())
+            except ray.exceptions.ActorDiedError:
+                self._up = None  # for good: there is another one of this name, or will be
+                raise
 
     async def _dial(self) -> None:
         """Open the line to the coordinator, when it is on this host."""
@@ -311,11 +317,14 @@ class Node:
         logs, self._logs = self._logs, []
         beat = Beat(self._facts["node_id"], incarnation, batches, {"node": os.getpid()}, progress, logs)
         try:
-            await self._ask("beat", beat)
+            epoch = await self._ask("beat", beat)
         except Exception as error:  # noqa: BLE001 (the next beat is a second away)
             log.info("a heartbeat did not arrive: %s", _short(error))
             self._progress = progress | self._progress
             self._logs = (logs + self._logs)[-1000:]
+        else:
+            if incarnation == self._agent.incarnation:
+                self._do(self._agent.heard(epoch, self._clock.now()))
 
     async def _live(self) -> None:
         self._doorbell.open()
@@ -325,6 +334,14 @@ class Node:
                 await self._dial()
             self._do(self._agent.tick(self._clock.now()))
             await asyncio.sleep(_TICK)
+
+
+def _find_coordinator() -> Any:
+    """Return the coordinator's actor. Blocks while the GCS is away. Raises Unavailable."""
+    try:
+        return ray.get_actor(COORDINATOR, namespace=NAMESPACE)
+    except ValueError:
+        raise Unavailable("there is no coordinator") from None
 
 
 def _incarnation() -> str:

@@ -241,6 +241,13 @@ class NodeAgent:
             commands.append(self._send(number, report))
         return commands
 
+    def heard(self, epoch: int, now: float) -> list[Command]:
+        """Take in the answer to a heartbeat: under another epoch this node has to report first.
+
+        The coordinator asks for that too, but its own way to this node may be the one that is cut.
+        """
+        return self.asked_to_register(now) if self.joined and epoch > self.epoch else []
+
     def asked_to_register(self, now: float) -> list[Command]:
         """Report for work, since the coordinator is new or has forgotten this node."""
         self.joined = False

@@ -41,8 +41,9 @@ def test_each_setting_has_a_sentence_a_default_within_its_bounds_and_a_variable_
 def test_the_coordinators_settings_are_the_cores_with_the_same_defaults() -> None:
     core = msgspec.structs.asdict(CoreLimits())
     ours = msgspec.structs.asdict(CoordinatorSettings())
-    for name in ours.keys() - {"strategy", "slots"}:
+    for name in ours.keys() & core.keys():
         assert core[name] == ours[name], name
+    assert len(ours.keys() & core.keys()) > 8
 
 
 def test_flags_beat_the_environment_which_beats_the_file_which_beats_the_default(tmp_path: Path) -> None:
@@ -175,3 +176,12 @@ def test_the_settings_in_effect_are_read_back_with_their_origins(tmp_path: Path)
     path.write_bytes(b"{")
     with pytest.raises(ConfigError):
         effective(path)
+
+
+def test_redis_needs_an_address_and_an_address_needs_redis(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no Redis is named"):
+        load(tmp_path, {"ray.gcs_storage": "redis"}, {})
+    with pytest.raises(ConfigError, match=r"ray.gcs_storage is rocksdb"):
+        load(tmp_path, {"ray.gcs_storage": "rocksdb", "ray.gcs_redis": "10.0.0.9:6379"}, {})
+    both = {"ray.gcs_storage": "redis", "ray.gcs_redis": "10.0.0.9:6379"}
+    assert load(tmp_path, both, {}).ray.gcs_redis == "10.0.0.9:6379"
