@@ -27,10 +27,10 @@ from omnimind.errors import (
 from omnimind.failpoints import failpoint
 from omnimind.ledger import sqlite_write
 from omnimind.ledger.interface import Sentences
+from omnimind.ledger.reads import Reads
 from omnimind.ledger.sqlite_database import WAL_MOST, Database
 from omnimind.ledger.sqlite_errors import as_ours, code_of, outcome_unknown
 from omnimind.ledger.sqlite_files import Reserve, make_private, size_of
-from omnimind.ledger.sqlite_reads import SqliteReads
 from omnimind.ledger.statements import EPOCH
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ T = TypeVar("T")
 RESERVE_BYTES = 16 << 20
 
 
-class SqliteLedger(SqliteReads):
+class SqliteLedger(Reads):
     """A ledger in the file `path`, which is made, mode 0600, when it is missing.
 
     lock_timeout: seconds to wait for another process's lock before LedgerUnavailable. reserve: bytes kept
@@ -219,8 +219,17 @@ class SqliteLedger(SqliteReads):
             connection.execute(f"PRAGMA busy_timeout = {wait}")
         return size_of(self._database.wal) < before
 
+    # ------------------------------------------------------------------------------------------ reading
+
+    def _read(self, statement: str, values: tuple[Any, ...] | list[Any] = ()) -> list[Any]:
+        return self._database.read(statement, values)
+
+    def _size(self) -> int:
+        return size_of(self.path) + size_of(self._database.wal)
+
     def check(self) -> Sentences:
-        return self.faults()
+        rows = self._read("PRAGMA integrity_check(20)")
+        return [f"SQLite: {row[0]}" for row in rows if row[0] != "ok"] + self.contradictions()
 
     def statistics(self) -> dict[str, Any]:
         return {

@@ -78,7 +78,9 @@ SAVE_CHECKPOINT: Final = (
     "INSERT INTO checkpoints (seq, data) SELECT seq, ?2 FROM tasks WHERE seq = ?1"
     " ON CONFLICT (seq) DO UPDATE SET data = excluded.data"
 )
-DISCARD: Final = "INSERT OR IGNORE INTO discarded (seq, at) SELECT seq, ?2 FROM tasks WHERE seq = ?1"
+DISCARD: Final = (
+    "INSERT INTO discarded (seq, at) SELECT seq, ?2 FROM tasks WHERE seq = ?1 ON CONFLICT DO NOTHING"
+)
 SAVE_QUEUE: Final = (
     "INSERT INTO queues (name, policy) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET policy = excluded.policy"
@@ -124,7 +126,7 @@ _ENDED: Final = ("completed", "failed", "cancelled", "expired", "dead")
 OLDEST_ENDED: Final = (
     " UNION ALL ".join(
         "SELECT * FROM (SELECT seq, id, options, completed_at FROM tasks"
-        f" WHERE line = -1 AND status = '{status}' ORDER BY completed_at, seq LIMIT ?1)"
+        f" WHERE line = -1 AND status = '{status}' ORDER BY completed_at, seq LIMIT ?1) AS {status}"
         for status in _ENDED
     )
     + " ORDER BY completed_at, seq LIMIT ?1"
@@ -202,11 +204,11 @@ COUNT_DELAYED: Final = "SELECT queue, count(*) FROM tasks WHERE line >= 1 AND li
 ALL: Final = "1 = 1"
 DISCARDED: Final = "seq IN (SELECT seq FROM discarded)"
 COUNT_COMPLETED: Final = (
-    "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line = -1 AND status = 'completed' LIMIT ?)"
+    "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line = -1 AND status = 'completed' LIMIT ?) AS few"
 )
 COUNT_PENDING: Final = (
-    "SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line = 0 LIMIT ?1))"
-    " + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line >= 1 LIMIT ?1))"
+    "SELECT (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line = 0 LIMIT ?1) AS ready)"
+    " + (SELECT count(*) FROM (SELECT 1 FROM tasks WHERE line >= 1 LIMIT ?1) AS held)"
 )
 LAST_SEQ: Final = (
     "SELECT max((SELECT coalesce(max(seq), 0) FROM tasks), (SELECT pruned_seq FROM ledger WHERE id = 1))"

@@ -1,4 +1,4 @@
-"""The questions that a SQLite ledger answers. Each is one statement and sees what is committed."""
+"""The questions that a ledger in a database answers. Each is one statement and sees what is committed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from omnimind.ledger.interface import (
     Usage,
 )
 from omnimind.ledger.rows import SEQ
-from omnimind.ledger.sqlite_database import Database
-from omnimind.ledger.sqlite_files import size_of
 
 _FEW = 20_000
 """Tasks in a line up to which a listing of that line reads its index instead of all tasks from the newest."""
@@ -40,13 +38,16 @@ class _Query(NamedTuple):
 _Queries = list[_Query]
 
 
-class SqliteReads:
-    """The reading half of `SqliteLedger`; works before `open`, too, and beside another process's writer."""
-
-    _database: Database
+class Reads:
+    """The reading half of a ledger; works before `open`, too, and beside another process's writer."""
 
     def _read(self, statement: str, values: tuple[Any, ...] | list[Any] = ()) -> list[Any]:
-        return self._database.read(statement, values)
+        """Return the rows of a query, its placeholders being SQLite's."""
+        raise NotImplementedError
+
+    def _size(self) -> int:
+        """Return bytes on disk."""
+        raise NotImplementedError
 
     # ----------------------------------------------------------------------------------- by id and line
 
@@ -162,8 +163,7 @@ class SqliteReads:
             **dict(self._read(sql.COUNT_BY_END)),
         }
         pruned, pruned_before = self._read(sql.PRUNED)[0]
-        size = size_of(self._database.path) + size_of(self._database.wal)
-        return Usage({s: n for s, n in counts.items() if n}, by_queue, size, pruned, pruned_before)
+        return Usage({s: n for s, n in counts.items() if n}, by_queue, self._size(), pruned, pruned_before)
 
     def recovered(self, epoch: int, window: int) -> Recovered:
         """Return what a new coordinator needs, its `epoch` being this one."""
@@ -191,9 +191,9 @@ class SqliteReads:
             known_ids=self.known_ids([*dict.fromkeys(i for task in waiting for i in task.after)]),
         )
 
-    def faults(self) -> Sentences:
-        """Return what SQLite's own check finds, and rows that contradict themselves."""
-        found = [f"SQLite: {row[0]}" for row in self._read("PRAGMA integrity_check(20)") if row[0] != "ok"]
+    def contradictions(self) -> Sentences:
+        """Return which rows contradict themselves, in sentences."""
+        found: Sentences = []
         for sentence, statement in sql.CONTRADICTIONS:
             found += [f"{sentence}: {row[0]}" for row in self._read(f"{statement} LIMIT 5")]
         return found
@@ -201,7 +201,7 @@ class SqliteReads:
 
 def _listing(source: str, terms: list[tuple[str, Any]], limit: int) -> _Query:
     condition = " AND ".join((source, *(term for term, _ in terms)))
-    # With a plus the order is no reason for SQLite to walk all tasks instead of the source's index.
+    # With a plus the order is no reason for a planner to walk all tasks instead of the source's index.
     order = "seq" if source.startswith(sql.ALL) else "+seq"
     statement = f"SELECT {sql.LISTED} FROM tasks WHERE {condition} ORDER BY {order} DESC LIMIT ?"
     return _Query(statement, [*(value for _, value in terms), limit])
