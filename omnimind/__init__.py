@@ -44,6 +44,9 @@ if TYPE_CHECKING:
         Unavailable,
         WaitTimeout,
     )
+    from omnimind.homeostasis.controller import HomeostaticController
+    from omnimind.homeostasis.ladder import ResourceState
+    from omnimind.homeostasis.metrics import ResourceMetrics
     from omnimind.registry import Task, task
 
 _HOMES = {
@@ -70,6 +73,9 @@ _HOMES = {
         "Unavailable",
         "WaitTimeout",
     ),
+    "homeostasis.controller": ("HomeostaticController",),
+    "homeostasis.ladder": ("ResourceState",),
+    "homeostasis.metrics": ("ResourceMetrics",),
     "registry": ("Task", "task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -81,6 +87,7 @@ __all__ = [
     "ClusterCoordinator",
     "DistributedTask",
     "Handle",
+    "HomeostaticController",
     "InvalidInput",
     "LoadBalancer",
     "NodeInfo",
@@ -88,6 +95,8 @@ __all__ = [
     "NotFound",
     "OmniMindError",
     "Refused",
+    "ResourceMetrics",
+    "ResourceState",
     "Task",
     "TaskCancelled",
     "TaskContext",
