@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from actors import line, ray_instance
+from actors.gcs_storage import GcsStorage
 from actors.wakeups import Wakeups
 from omnimind import ownership, processes
 from omnimind.config import Settings
@@ -58,12 +59,21 @@ class Child:
 
 
 class Parts:
-    """Ray and the job of one home. say: takes progress, for a person. connected: where Ray is."""
+    """Ray and the job of one home.
+
+    storage: what the GCS keeps. say: takes progress, for a person. connected: where Ray is.
+    """
 
     def __init__(
-        self, paths: Paths, settings: Settings, wakeups: Wakeups, say: Callable[[str], None]
+        self,
+        paths: Paths,
+        settings: Settings,
+        storage: GcsStorage,
+        wakeups: Wakeups,
+        say: Callable[[str], None],
     ) -> None:
         self._paths = paths
+        self._storage = storage
         self._settings = settings
         self._wakeups = wakeups
         self._say = say
@@ -83,7 +93,8 @@ class Parts:
         if self._ray is None:
             self._say("starting Ray")
             (self._paths.ray / "ray_current_cluster").unlink(missing_ok=True)
-            self._ray = self._child("ray", ray_instance.command(self._paths, self._settings))
+            words = ray_instance.command(self._paths, self._settings, self._storage.port)
+            self._ray = self._child("ray", words, self._storage.environment())
         self._start_job()
         return self._await_coordinator(began)
 
@@ -160,8 +171,8 @@ class Parts:
         for child in (self._job, self._ray):
             self._drop(child)
 
-    def _child(self, name: str, words: list[str], **pipes: Any) -> Child:
-        child = Child(words, self._env, self._paths.logs / f"{name}.log", **pipes)
+    def _child(self, name: str, words: list[str], more: dict[str, str] | None = None, **pipes: Any) -> Child:
+        child = Child(words, self._env | (more or {}), self._paths.logs / f"{name}.log", **pipes)
         if child.process is not None:
             self._wakeups.watch(child.process)
         return child

@@ -47,6 +47,8 @@ _TUNING = {
     "RAY_grpc_client_keepalive_timeout_ms": "2000",
     "RAY_grpc_keepalive_time_ms": "2000",
     "RAY_grpc_keepalive_timeout_ms": "2000",
+    # How long raylets and workers wait for a head that is away; then they end, and join again as new.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
     # On SIGTERM Ray would wait up to 30 s for its actors to move elsewhere; ours end with it.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # Logs are bounded: Ray's own default is 3 GB a process.
@@ -57,15 +59,18 @@ _TUNING = {
 }
 
 
-def command(paths: Paths, settings: Settings) -> list[str]:
-    """Return the command that runs Ray's head in the foreground, as a child of this process."""
+def command(paths: Paths, settings: Settings, port: int | None = None) -> list[str]:
+    """Return the command that runs Ray's head in the foreground, as a child of this process.
+
+    port: the GCS's, where it is another than the settings say.
+    """
     ray = settings.ray
     words = [sys.executable, "-P", "-m", "actors.ray_main", str(os.getpid())]
     words += ["start", "--head", "--block", "--disable-usage-stats", "--log-color=false", "--no-monitor"]
     words += [
         f"--temp-dir={paths.ray_temp}",
         f"--node-ip-address={ray.node_ip}",
-        f"--port={ray.port}",
+        f"--port={ray.port if port is None else port}",
         f"--include-dashboard={str(ray.dashboard).lower()}",
         f"--dashboard-host={_LOOPBACK}",
         f"--dashboard-port={ray.dashboard_port}",

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from actors import preflight, ray_instance
+from actors.gcs_storage import GcsStorage
 from actors.lifeline import adopt_orphans
 from actors.parts import Parts
 from actors.wakeups import Wakeups, reap
 from omnimind import config, instance, ownership, processes
 from omnimind.config import Settings
-from omnimind.errors import DiskFull, OmniMindError, StartFailed
+from omnimind.errors import DiskFull, OmniMindError, StartFailed, StartTimeout
 from omnimind.instance import Paths, Record
 from omnimind.processes import Process
 
@@ -33,6 +34,9 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 _HEALTHY = 60.0
 """Seconds of health after which the pauses begin anew."""
+
+_IN_VAIN = 3
+"""Starts in vain after which Ray begins with an empty GCS: its own state may be what keeps it down."""
 
 _ALIAS_EVERY = 3600.0
 
@@ -84,17 +88,45 @@ class Supervisor:
         instance.make_alias(paths)
         instance.write_atomically(paths.settings, config.dump(settings))
         self._note(state="starting")
-        parts = Parts(paths, settings, wakeups, self._say)
+        storage = GcsStorage(paths, settings)
+        if paths.ended.exists():
+            storage.reset()
+            paths.ended.unlink()
+        storage.prepare()
+        parts = Parts(paths, settings, storage, wakeups, self._say)
         try:
-            self._bring_up(parts)
-            self._watch(parts, wakeups)
+            self._bring_up_first(parts, storage)
+            self._watch(parts, storage, wakeups)
         finally:
             self._note(state="stopping")
             parts.stop()
             left = ownership.sweep(paths, grace=0.0 if wakeups.stops > 1 else 1.0)
             parts.reap()
             reap([])
+            if paths.ended.exists():
+                storage.reset()
             self._say("stopped" + (f"; {left} processes had to be ended" if left else ""))
+
+    def _bring_up_first(self, parts: Parts, storage: GcsStorage) -> None:
+        """Start, with what an earlier Ray has left where it can be read, else without it."""
+        if not storage.kept:
+            self._bring_up(parts)
+            storage.taken()
+            return
+        self._say("the last Ray of this head has left its state: nodes on other hosts connect again")
+        try:
+            self._bring_up(parts)
+        except (StartFailed, StartTimeout) as error:
+            self._begin_anew(parts, storage, error)
+            self._bring_up(parts)
+        storage.taken()
+
+    def _begin_anew(self, parts: Parts, storage: GcsStorage, error: OmniMindError) -> None:
+        """Let the next start begin with an empty GCS: the ledger has all that must not be lost."""
+        self._say(f"Ray does not come back with the state that it left, it begins with none: {error}")
+        parts.clear_away(everything=True)
+        storage.reset()
+        storage.prepare()
 
     def _bring_up(self, parts: Parts) -> None:
         if not parts.start():
@@ -108,8 +140,8 @@ class Supervisor:
         )
         self._tell({"ready": msgspec.to_builtins(self._record)})
 
-    def _watch(self, parts: Parts, wakeups: Wakeups) -> None:
-        failures, healthy_since = 0, time.monotonic()
+    def _watch(self, parts: Parts, storage: GcsStorage, wakeups: Wakeups) -> None:
+        failures, in_vain, healthy_since = 0, 0, time.monotonic()
         while not wakeups.stops:
             wakeups.wait(_ALIAS_EVERY)
             reap(parts.children())
@@ -128,8 +160,12 @@ class Supervisor:
                     break
                 try:
                     self._bring_up(parts)
+                    in_vain = 0
                 except OmniMindError as error:
                     self._say(f"it did not start: {error}")
+                    in_vain += 1
+                    if in_vain % _IN_VAIN == 0 and storage.kept:
+                        self._begin_anew(parts, storage, error)
                     parts.clear_away(everything=True)
                 healthy_since = time.monotonic()
 

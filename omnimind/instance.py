@@ -14,6 +14,7 @@
         instance.json    `Record`: who runs, and where it can be reached
         settings.json    the settings in effect
         coordinator.sock the coordinator's socket, 0600
+        ended            left by `omnimind down`: the next start takes nothing of Ray's up again
 
 A unix socket's path has at most 107 bytes. Where HOME is too long for that, its sockets are reached by
 an *alias*: a symlink to HOME in a private folder below /tmp. The files themselves still lie below HOME.
@@ -78,6 +79,7 @@ class Paths:
         self.lock = self.run / "lock"
         self.record = self.run / "instance.json"
         self.settings = self.run / "settings.json"
+        self.ended = self.run / "ended"
 
     @property
     def marker(self) -> str:

@@ -146,6 +146,8 @@ def stop(home: Path, *, timeout: float | None = None) -> StopReport:
         return StopReport(was_running=False, leftovers=0, killed=False, seconds=0.0)
     record = instance.running(paths)
     killed = False
+    with contextlib.suppress(OSError):  # a full disk must not keep an instance running
+        paths.ended.touch(mode=0o600)
     if record is not None:
         grace = config.effective(paths.settings).instance.stop_timeout
         # The coordinator and then Ray get that time each; the supervisor hurries them itself.

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from actors import supervisor
+from actors.gcs_storage import GcsStorage
 from actors.parts import Parts
 from actors.supervisor import Supervisor
 from actors.wakeups import Wakeups
@@ -74,11 +75,16 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
     instance.remove_alias(paths)
 
 
-def watch(paths: Paths, parts: FakeParts, waits: int) -> tuple[FakeWakeups, list[dict[str, Any]], Record]:
+def watch(
+    paths: Paths, parts: FakeParts, waits: int, settings: Settings | None = None
+) -> tuple[FakeWakeups, list[dict[str, Any]], Record]:
     told: list[dict[str, Any]] = []
     wakeups = FakeWakeups(waits)
     watching = Supervisor(paths, Settings(), told.append)
-    watching._watch(cast("Parts", parts), cast("Wakeups", wakeups))
+    storage = GcsStorage(paths, settings or Settings())
+    storage.prepare()
+    storage.taken()
+    watching._watch(cast("Parts", parts), storage, cast("Wakeups", wakeups))
     return wakeups, told, watching._record
 
 
@@ -111,6 +117,19 @@ def test_a_start_that_fails_is_cleared_away_and_repeated_with_growing_pauses(pat
     assert wakeups.pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0, 30.0]
     assert record.restarts == 10
     assert {"progress": "it did not start: too slow"} in told
+
+
+def test_a_state_of_ray_that_keeps_it_from_starting_is_given_up(paths: Paths) -> None:
+    settings = Settings().changed({"ray.gcs_storage": "rocksdb"})
+    parts = FakeParts(["Ray has ended"] * 6, failures=5)
+    left = paths.home / "gcs" / "db" / "broken"
+    storage = GcsStorage(paths, settings)
+    storage.prepare()
+    left.touch()
+    _, told, _ = watch(paths, parts, 2, settings)
+    assert not left.exists()
+    assert sum("begins with none" in message.get("progress", "") for message in told) == 1
+    assert GcsStorage(paths, settings).kept
 
 
 def test_pauses_begin_anew_after_a_time_of_health(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
