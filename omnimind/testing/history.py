@@ -11,7 +11,9 @@ All times are seconds of the one monotonic clock of the machine that holds the h
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -74,12 +76,13 @@ class Started(msgspec.Struct, frozen=True, tag="start", tag_field="is", omit_def
 
 
 class Ended(msgspec.Struct, frozen=True, tag="end", tag_field="is", omit_defaults=True):
-    """An attempt is about to return `value`, or, when that is None, to raise."""
+    """An attempt is about to return `value`, or, when that is None, to raise; stopped: as it was told to."""
 
     task: str
     fence: int
     at: float
     value: str | None = None
+    stopped: bool = False
 
 
 class Kept(msgspec.Struct, frozen=True, tag="kept", tag_field="is"):
@@ -135,9 +138,25 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
 
 
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+_CLOCK_GETTIME = {"x86_64": 228, "aarch64": 113}.get(platform.machine())
+_libc = ctypes.CDLL(None)
+
+
 def now() -> float:
-    """Return the time that histories are written in."""
-    return time.monotonic()
+    """Return the time that histories are written in.
+
+    It is asked of the kernel itself: a library that shifts a host's clocks (libfaketime) stands between a
+    process and the C library's functions, the monotonic ones too.
+    """
+    if _CLOCK_GETTIME is None:
+        return time.monotonic()
+    found = _Timespec()
+    _libc.syscall(_CLOCK_GETTIME, time.CLOCK_MONOTONIC, ctypes.byref(found))
+    return float(found.seconds) + float(found.nanoseconds) * 1e-9
 
 
 class Journal:
@@ -200,7 +219,7 @@ def line(record: Record, zero: float = 0.0) -> str:
             given = f", given checkpoint {record.resumed}" if record.resumed else ""
             return f"{at}{task} starts on {host} (process {pid}) with fence {_fence(fence)}{given}"
         case Ended(task, fence, _, value):
-            how = "raises" if value is None else f"returns {value}"
+            how = "stops" if record.stopped else "raises" if value is None else f"returns {value}"
             return f"{at}{task} {how}, with fence {_fence(fence)}"
         case Kept(task, fence, _, number):
             return f"{at}{task} has checkpoint {number} confirmed, with fence {_fence(fence)}"

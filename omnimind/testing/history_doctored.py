@@ -82,6 +82,15 @@ def _drop_an_acknowledged_task(history: History, random: Random) -> History:
     return [r for r in history if not (isinstance(r, Listed) and r.task in told.tasks)]
 
 
+@_breaks("lost")
+def _not_find_an_acknowledged_task(history: History, random: Random) -> History:
+    _, told = random.choice(_acknowledged(history))
+    history = _read(history, told.tasks[0], "")
+    answer = history[-1]
+    assert isinstance(answer, Answered)
+    return _swap(history, answer, replace(answer, outcome="refused", code="not_found"))
+
+
 @_breaks("torn")
 def _drop_one_of_a_slab(history: History, random: Random) -> History:
     call = random.choice([call for call, _ in _acknowledged(history) if len(call.tasks) > 1])

@@ -68,16 +68,15 @@ class _Draw:
         call = self.call(at, "submit", task, **more)
         return task, self.answer(call, self.later(at), tasks=(task,))
 
-    def run(
-        self, task: str, at: float, *, value: bool, ends: bool = True, resumed: int = 0
-    ) -> tuple[int, float]:
-        """Tell of an attempt; return its fence and when it ended."""
+    def run(self, task: str, at: float, how: str = "returns", *, resumed: int = 0) -> tuple[int, float]:
+        """Tell of an attempt that returns, raises, stops or is lost (``""``); return fence and end."""
         fence, begun = self.fence(), self.later(at)
         host = f"w{self.random.randrange(3)}"
         self.records.append(Started(task, fence, begun, host, self.random.randrange(2, 9999), resumed))
         over = self.later(begun, 2.0)
-        if ends:
-            self.records.append(Ended(task, fence, over, f"v{fence}" if value else None))
+        if how:
+            value = f"v{fence}" if how == "returns" else None
+            self.records.append(Ended(task, fence, over, value, how == "stops"))
         return fence, over
 
     def end(
@@ -96,7 +95,7 @@ class _Draw:
                 self.answer(call, at, status=status, value=told)
 
     def completed(self, task: str, at: float, *lost: int, resumed: int = 0, key: str | None = None) -> float:
-        fence, over = self.run(task, at, value=True, resumed=resumed)
+        fence, over = self.run(task, at, resumed=resumed)
         over = self.later(over)
         self.end(task, over, "completed", value=f"v{fence}", attempts=lost, key=key)
         return over
@@ -133,28 +132,28 @@ def _tell(d: _Draw, plot: str, at: float) -> None:  # noqa: C901, PLR0912, PLR09
             d.completed(task, at)
         case "retried":
             task, at = d.submit(at, retries=2, raises=1)
-            fence, at = d.run(task, at, value=False)
+            fence, at = d.run(task, at, "raises")
             d.completed(task, at, fence)
         case "failed":
             task, at = d.submit(at, retries=1, raises=9)
-            one, at = d.run(task, at, value=False)
-            two, at = d.run(task, at, value=False)
+            one, at = d.run(task, at, "raises")
+            two, at = d.run(task, at, "raises")
             d.end(task, at, "failed", cause="retries used up", attempts=(one, two))
         case "lost":
             task, at = d.submit(at)
-            fence, _ = d.run(task, at, value=True, ends=False)
+            fence, _ = d.run(task, at, "")
             d.completed(task, at + 3.0, fence)
         case "stale":
             # The old attempt was given up, and returned all the same, later than the new one.
             task, at = d.submit(at)
-            fence, late = d.run(task, at, value=True)
+            fence, late = d.run(task, at)
             d.completed(task, late, fence)
         case "once":
             task, at = d.submit(at, once=True)
             d.completed(task, at)
         case "once_lost":
             task, at = d.submit(at, once=True)
-            fence, at = d.run(task, at, value=True, ends=d.random.random() < 0.5)  # noqa: PLR2004
+            fence, at = d.run(task, at, d.random.choice(("", "returns")))
             d.end(task, at, "failed", cause="lost", attempts=(fence,))
         case "key" | "key_again" | "conflict":
             _tell_key(d, plot, at)
@@ -175,7 +174,7 @@ def _tell(d: _Draw, plot: str, at: float) -> None:  # noqa: C901, PLR0912, PLR09
             d.end(task, d.answer(call, d.later(at), status="cancelled"), "cancelled")
         case "cancelled_running":
             task, at = d.submit(at)
-            fence, over = d.run(task, at, value=False)
+            fence, over = d.run(task, at, "stops")
             call = d.call(d.later(at), "cancel", task)
             d.answer(call, d.later(call.at), status="cancelling")
             d.end(task, max(over, call.at + 1), "cancelled", attempts=(fence,))
@@ -196,12 +195,12 @@ def _tell(d: _Draw, plot: str, at: float) -> None:  # noqa: C901, PLR0912, PLR09
             if plot == "after":
                 d.completed(second, max(heard, d.completed(first, at)))
             else:
-                fence, at = d.run(first, at, value=False)
+                fence, at = d.run(first, at, "raises")
                 d.end(first, at, "failed", cause="retries used up", attempts=(fence,))
                 d.end(second, max(heard, at), "failed", cause="a task that it comes after failed")
         case "checkpoint":
             task, at = d.submit(at)
-            fence, over = d.run(task, at, value=True, ends=False)
+            fence, over = d.run(task, at, "")
             d.records.append(Kept(task, fence, over, 1))
             d.records.append(Kept(task, fence, over + 0.1, 2))
             d.completed(task, over + 1.0, fence, resumed=2)
@@ -214,14 +213,14 @@ def _tell(d: _Draw, plot: str, at: float) -> None:  # noqa: C901, PLR0912, PLR09
         case "restart":
             # The coordinator died before it had written the start; its successor granted another.
             task, at = d.submit(at)
-            d.run(task, at, value=True, ends=False)
+            d.run(task, at, "")
             d.epoch += 1
             d.completed(task, at + 3.0)
         case "dead":
             task, at = d.submit(at)
             fences = []
             for _ in range(3):
-                fence, at = d.run(task, at, value=True, ends=False)
+                fence, at = d.run(task, at, "")
                 fences.append(fence)
             d.end(task, at, "dead", cause="killed its worker 3 times", attempts=tuple(fences))
         case _:

@@ -3,7 +3,7 @@
 =================  ==  =====================================================================================
 rule                   what broke it says
 =================  ==  =====================================================================================
-lost               P1  acknowledged, and the ledger does not list it
+lost               P1  acknowledged, and the ledger does not list it, or it was not found on the way
 torn               P1  a submission of several tasks is there in part
 unfinished         P2  it is kept, and had not ended when everything should have
 doubled            P2  two records of its end
@@ -78,7 +78,12 @@ Found = Iterator[tuple[str, list[Record]]]
 def _lost(story: Story) -> Found:
     for task in story.tasks.values():
         if task.acknowledged and not task.listed:
-            yield f"{task.task} was acknowledged and is gone", [*task.acknowledged[0].records]
+            yield f"{task.task} was acknowledged and is gone", task.acknowledged[0].records
+        for read in task.reads if task.acknowledged else ():
+            known = task.acknowledged[0].answer
+            unheard = read.answer is not None and read.answer.code == "not_found"
+            if unheard and known is not None and known.at < read.call.at:
+                yield f"{task.task} was acknowledged and not found", [known, *read.records]
 
 
 @_rule
@@ -270,7 +275,7 @@ def _silent(story: Story) -> Found:
 def _unexplained(story: Story) -> Found:
     for task in story.tasks.values():
         final = task.final
-        if final is None or not task.starts:
+        if final is None or final.status not in TERMINAL or not task.starts:
             continue
         done = task.returned(final.value) if final.status == "completed" else None
         counted = {*final.attempts} | ({done.fence} if done is not None else set())

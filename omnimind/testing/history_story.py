@@ -76,7 +76,7 @@ class TaskStory(msgspec.Struct):
     @property
     def raised(self) -> list[Ended]:
         """Return the attempts that raised."""
-        return [end for end in self.ends if end.value is None]
+        return [end for end in self.ends if end.value is None and not end.stopped]
 
     def returned(self, value: str | None) -> Ended | None:
         """Return the attempt that returned `value`."""
