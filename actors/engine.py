@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from omnimind.clock import Clock
@@ -90,8 +91,10 @@ class Engine:
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=False)
 
-    async def _open(self) -> None:
-        recovered = await self._in(self._writer, self.ledger.open, self.core.limits.window)
+    async def _open(self, after: int | None = None) -> None:
+        """Open the ledger; `after` is this engine's own last epoch, when it is not the first time."""
+        opening = partial(self.ledger.open, self.core.limits.window, after=after)
+        recovered = await self._in(self._writer, opening)
         self._generation += 1
         self.core = self._make_core()
         self.gate = CommitGate()

@@ -6,13 +6,17 @@ missing. In CI these are installed, so that a skip there is a hole in the proof 
 
 from __future__ import annotations
 
+import itertools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
+
+    from omnimind.testing.postgres import PostgresServer
 
 SKIPPED = pytest.StashKey[list[str]]()
 
@@ -60,3 +64,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("skipped, which is a failure with CI=true", red=True)
         for line in skipped:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """Return a PostgreSQL server that runs for the whole session; tests that kill one make their own."""
+    from omnimind.testing.postgres import PostgresServer
+
+    folder = tmp_path_factory.mktemp("postgres")
+    _let_pass(folder)
+    try:
+        # No test of this server's is about what a power cut leaves.
+        server = PostgresServer(folder / "server", fsync="off")
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    with server.running():
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: PostgresServer) -> Callable[[], str]:
+    """Return a function that makes an empty database and returns its url."""
+    made = itertools.count()
+    return lambda: postgres.create(f"db{next(made)}")
+
+
+def _let_pass(folder: Path) -> None:
+    """Let the server's user pass through pytest's private folders."""
+    for place in (folder, *folder.parents):
+        if place.stat().st_uid == os.geteuid() and not place.stat().st_mode & 0o001:
+            place.chmod(place.stat().st_mode | 0o011)

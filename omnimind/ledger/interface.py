@@ -60,13 +60,32 @@ class Usage(msgspec.Struct):
     """Submission time of the youngest pruned task: see `retention.missing`."""
 
 
+class About(msgspec.Struct, frozen=True):
+    """Which ledger this is, for people."""
+
+    kind: str
+    """``memory``, ``sqlite`` or ``postgresql``."""
+    where: str
+    """Its file, or its host, database and schema; no secret."""
+    version: str
+    """The database's version, empty while that is not known."""
+    warnings: list[str]
+    """What is unwise about the database's settings, in sentences."""
+
+
 class Ledger(Protocol):
     """A durable record with one writer."""
 
-    def open(self, window: int) -> Recovered:
+    @property
+    def remote(self) -> bool:
+        """Return whether a read may take as long as a network does: then it is made off the loop."""
+
+    def open(self, window: int, *, after: int | None = None) -> Recovered:
         """Migrate to the present schema, take over as the writer (epoch + 1) and return what is there.
 
         At most `window` ready tasks over all queues, in order of (rank, seq), and as many delayed ones.
+        after: the epoch that must be the last one, for a coordinator that opens its ledger again; raises
+        LedgerFenced when another has opened it since.
         """
 
     def close(self) -> None:
@@ -138,6 +157,9 @@ class Ledger(Protocol):
     @property
     def full(self) -> bool:
         """Return whether new tasks are refused for want of space; ends of tasks may still be written."""
+
+    def about(self) -> About:
+        """Return which ledger this is."""
 
     def check(self) -> Sentences:
         """Return what is wrong with the database, in sentences; empty when nothing is."""

@@ -23,6 +23,7 @@ from omnimind.cluster.states import Line
 from omnimind.errors import LedgerFenced
 from omnimind.ledger import retention
 from omnimind.ledger.interface import (
+    About,
     Attempts,
     AuditEntries,
     Ids,
@@ -59,6 +60,8 @@ _FIRST = (float("-inf"), 0)
 class MemoryLedger:
     """A ledger in memory, on a `Store` of its own or a given one."""
 
+    remote = False
+
     def __init__(self, store: Store | None = None) -> None:
         self.store = store or Store()
         self.epoch = 0
@@ -67,8 +70,10 @@ class MemoryLedger:
 
     # -------------------------------------------------------------------------------- opening, writing
 
-    def open(self, window: int) -> Recovered:
+    def open(self, window: int, *, after: int | None = None) -> Recovered:
         store = self.store
+        if after is not None and after != store.epoch:
+            raise _over(after)
         store.epoch += 1
         self.epoch = store.epoch
         self._commits = self._written = 0
@@ -114,8 +119,7 @@ class MemoryLedger:
 
     def _check_epoch(self) -> None:
         if self.epoch != self.store.epoch:
-            msg = f"epoch {self.epoch} is over: a newer coordinator owns this ledger"
-            raise LedgerFenced(msg, hint="this coordinator must stop")
+            raise _over(self.epoch)
 
     # ----------------------------------------------------------------------------------------- reading
 
@@ -267,6 +271,9 @@ class MemoryLedger:
         """Return False."""
         return False
 
+    def about(self) -> About:
+        return About("memory", "this process", "", [])
+
     def check(self) -> Sentences:
         return []
 
@@ -275,6 +282,11 @@ class MemoryLedger:
             "commits": self._commits, "rows": self._written, "seconds": 0.0, "bytes": 0, "wal_bytes": 0,
             "full": False, "epoch": self.epoch,
         }  # fmt: skip
+
+
+def _over(epoch: int) -> LedgerFenced:
+    msg = f"epoch {epoch} is over: a newer coordinator owns this ledger"
+    return LedgerFenced(msg, hint="this coordinator must stop")
 
 
 def _known(row: TaskRow) -> KnownTask:

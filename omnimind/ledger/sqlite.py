@@ -26,7 +26,7 @@ from omnimind.errors import (
 )
 from omnimind.failpoints import failpoint
 from omnimind.ledger import sqlite_write
-from omnimind.ledger.interface import Sentences
+from omnimind.ledger.interface import About, Sentences
 from omnimind.ledger.reads import Reads
 from omnimind.ledger.sqlite_database import WAL_MOST, Database
 from omnimind.ledger.sqlite_errors import as_ours, code_of, outcome_unknown
@@ -46,6 +46,8 @@ class SqliteLedger(Reads):
     tasks are refused with LedgerFull, while ends of tasks, checkpoints and reads go on, until there is
     room for the reserve again.
     """
+
+    remote = False
 
     def __init__(
         self,
@@ -67,11 +69,11 @@ class SqliteLedger(Reads):
 
     # ---------------------------------------------------------------------------------- open and close
 
-    def open(self, window: int) -> Recovered:
+    def open(self, window: int, *, after: int | None = None) -> Recovered:
         with self._lock:
             self._database.close()
             try:
-                self._take_over()
+                self._take_over(after)
             except (LedgerFull, LedgerError) as error:
                 fatal = type(error) not in {LedgerFull, LedgerError}
                 if fatal or not self._reserve.release():
@@ -79,14 +81,14 @@ class SqliteLedger(Reads):
                     raise
                 # Even a new epoch needs space.
                 self._database.close()
-                self._take_over()
+                self._take_over(after)
             self._full = not self._reserve.take()
             self._refusal = None
             self._commits = self._rows = self._oversized = 0
             self._seconds = 0.0
         return self.recovered(self.epoch, window)
 
-    def _take_over(self) -> None:
+    def _take_over(self, after: int | None) -> None:
         try:
             make_private(self.path)
         except OSError as error:
@@ -94,7 +96,7 @@ class SqliteLedger(Reads):
             hint = f"make its folder writable for this user: ls -ld {self.path.parent}"
             raise LedgerUnavailable(msg, hint=hint, path=str(self.path)) from error
         try:
-            self.epoch = self._database.take_over()
+            self.epoch = self._database.take_over(after)
         except Exception as error:
             raise as_ours(error, self.path) from error
 
@@ -226,6 +228,9 @@ class SqliteLedger(Reads):
 
     def _size(self) -> int:
         return size_of(self.path) + size_of(self._database.wal)
+
+    def about(self) -> About:
+        return About("sqlite", str(self.path), sqlite3.sqlite_version, [])
 
     def check(self) -> Sentences:
         rows = self._read("PRAGMA integrity_check(20)")

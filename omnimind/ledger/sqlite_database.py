@@ -9,12 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from omnimind.errors import LedgerError
+from omnimind.errors import LedgerError, LedgerFenced
 from omnimind.failpoints import failpoint
 from omnimind.ledger.migrate import migrate
 from omnimind.ledger.schema import APPLICATION_ID
 from omnimind.ledger.sqlite_errors import as_ours
-from omnimind.ledger.statements import TAKE_OVER
+from omnimind.ledger.statements import EPOCH, TAKE_OVER
 
 CHECKPOINT_PAGES = 2000
 """Pages (of 4 KiB) in the write-ahead log at which a commit carries them into the database."""
@@ -119,8 +119,11 @@ class Database:
 
     # ------------------------------------------------------------------------------------------ taking
 
-    def take_over(self) -> int:
-        """Become the writer: migrate and raise the epoch in one transaction; return the epoch."""
+    def take_over(self, after: int | None = None) -> int:
+        """Become the writer: migrate and raise the epoch in one transaction; return the epoch.
+
+        after: the epoch that must have been the last one; raises LedgerFenced when it is over.
+        """
         self._writer = self._connect(_WRITER_CACHE, read_only=False)
         self._refuse_foreign()
         self._writer.execute("PRAGMA journal_mode = WAL")
@@ -132,6 +135,9 @@ class Database:
             try:
                 migrate(connection, str(self.path))
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+                if after is not None and connection.exec_driver_sql(EPOCH).scalar_one() != after:
+                    msg = f"epoch {after} of {self.path} is over: a newer coordinator owns it"
+                    raise LedgerFenced(msg, hint="this coordinator must stop", path=str(self.path))  # noqa: TRY301
                 epoch: int = connection.exec_driver_sql(TAKE_OVER).scalar_one()
                 failpoint("ledger.before_takeover")
                 connection.commit()

@@ -12,7 +12,7 @@ from typing import Final
 
 from omnimind.cluster.records import ATTEMPT_COLUMNS, STATE_COLUMNS, TASK_COLUMNS
 
-_STORED: Final = tuple(c for c in TASK_COLUMNS if c != "checkpoint")
+STORED: Final = tuple(c for c in TASK_COLUMNS if c != "checkpoint")
 
 FRESH: Final[dict[str, float | str | None]] = {
     "origin": None,
@@ -45,7 +45,7 @@ DONE: Final[dict[str, float | str | None]] = {
 }
 """What the state of a task says in these columns that completed in its first attempt."""
 
-FRESH_BOUND: Final = tuple(c for c in _STORED if c not in FRESH)
+FRESH_BOUND: Final = tuple(c for c in STORED if c not in FRESH)
 DONE_BOUND: Final = (*(c for c in STATE_COLUMNS if c not in DONE), "seq")
 
 
@@ -59,7 +59,7 @@ def _insert(bound: tuple[str, ...], fixed: dict[str, float | str | None]) -> str
     return f"INSERT INTO tasks ({', '.join(columns)}) VALUES ({', '.join(values)})"
 
 
-INSERT_TASK: Final = _insert(_STORED, {})
+INSERT_TASK: Final = _insert(STORED, {})
 INSERT_FRESH: Final = _insert(FRESH_BOUND, FRESH)
 INSERT_PAYLOAD: Final = "INSERT INTO payloads (seq, data) VALUES (?, ?)"
 

@@ -89,12 +89,12 @@ class SimLedger(MemoryLedger):
         if self.disk.fault == "unavailable":
             raise LedgerUnavailable
 
-    def open(self, window: int) -> Recovered:
+    def open(self, window: int, *, after: int | None = None) -> Recovered:
         """Take over as the writer, which writes the epoch: a full disk refuses that too."""
         self._reachable()
         if self.disk.fault == "full":
             raise LedgerFull
-        return super().open(window)
+        return super().open(window, after=after)
 
     @property
     def full(self) -> bool:

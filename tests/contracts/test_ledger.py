@@ -35,6 +35,7 @@ from omnimind.ledger import retention
 from omnimind.ledger.interface import Ledger, TaskFilter
 from omnimind.ledger.memory import MemoryLedger
 from omnimind.ledger.memory_store import Store
+from omnimind.ledger.opening import open_ledger
 from omnimind.ledger.sqlite import SqliteLedger
 from omnimind.testing.rows import START, a_task, ended, id_of, inserts, row, updates
 
@@ -44,18 +45,22 @@ DAY = 86_400.0
 Opening = Callable[[], Ledger]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opening]:
     """Return what makes a further ledger object on the same storage, not open yet."""
     made: list[Ledger] = []
     store = Store()
+    url = request.getfixturevalue("new_database")() if request.param == "postgresql" else ""
 
     def make() -> Ledger:
-        ledger: Ledger = (
-            MemoryLedger(store)
-            if request.param == "memory"
-            else SqliteLedger(tmp_path / "ledger.db", reserve=0)
-        )
+        ledger: Ledger
+        match request.param:
+            case "memory":
+                ledger = MemoryLedger(store)
+            case "sqlite":
+                ledger = SqliteLedger(tmp_path / "ledger.db", reserve=0)
+            case _:
+                ledger = open_ledger(url, tmp_path)
         made.append(ledger)
         return ledger
 
@@ -216,6 +221,17 @@ def test_a_fenced_ledger_may_be_opened_again(another: Opening) -> None:
     old.write(inserts(a_task(1)))
     with pytest.raises(LedgerFenced):
         new.write(inserts(a_task(2)))
+
+
+def test_who_opens_again_after_another_is_refused(another: Opening) -> None:
+    old, new = another(), another()
+    epoch = old.open(1).epoch
+    assert old.open(1, after=epoch).epoch == epoch + 1
+    new.open(1)
+    with pytest.raises(LedgerFenced):
+        old.open(1, after=epoch + 1)
+    new.write(inserts(a_task(1)))
+    assert new.open(1, after=epoch + 2).epoch == epoch + 3, "a refused opening raises no epoch"
 
 
 # ---------------------------------------------------------------------------------------------- recovery
