@@ -24,7 +24,7 @@ from omnimind.config.spec import PREFIX, Spec, specs_of
 from omnimind.errors import ConfigError
 
 NOT_SETTINGS = frozenset({"HOME", "CONFIG", "DEBUG", "TOKEN", "URL", "INSTANCE", "FAILPOINT", "COMPLETE"})
-"""Variables of OmniMind that are no settings; so are those that begin with TEST_ or BENCH_."""
+"""Variables of OmniMind that are no settings; so are those that begin with TEST_, BENCH_ or CHAOS_."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +163,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     found = {}
     for name, value in environ.items():
         rest = name.removeprefix(PREFIX)
-        if rest == name or rest in NOT_SETTINGS or rest.startswith(("TEST_", "BENCH_")):
+        if rest == name or rest in NOT_SETTINGS or rest.startswith(("TEST_", "BENCH_", "CHAOS_")):
             continue
         if name not in known:
             raise _unknown(name, known, "environment")

@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from omnimind.testing.history import Answered, Record, Started
+from omnimind.testing.history import Answered, Ended, Kept, Record, Started
 from omnimind.testing.history_story import TERMINAL, Call, Story, TaskStory
 
 _DEATHS = 3
@@ -416,6 +416,7 @@ def _garbled(story: Story) -> Found:
 
 def _endless(task: TaskStory) -> Found:
     begun = {start.fence: start.at for start in task.starts}
-    for mark in (*task.ends, *task.kept):
+    marks: list[Ended | Kept] = [*task.ends, *task.kept]
+    for mark in marks:
         if mark.fence not in begun or mark.at < begun[mark.fence]:
             yield f"{task.task} ended an attempt that had not begun", [mark]
