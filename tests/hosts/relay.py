@@ -64,7 +64,7 @@ def open_device(name: str) -> socket.socket:
 
 
 def frames(end: socket.socket) -> list[bytes]:
-    found = []
+    found: list[bytes] = []
     while len(found) < 256:
         try:
             frame, address = end.recvfrom(_MAX)

@@ -18,7 +18,8 @@ PATIENCE = 60.0
 DEVICES = Path("/sys/class/net")
 _GREET = (
     "import socket, sys, time; began = time.monotonic()\n"
-    "s = socket.create_connection((sys.argv[1], 22), 1.5); s.settimeout(1.5); s.recv(8); print(time.monotonic() - began)"
+    "s = socket.create_connection((sys.argv[1], 22), 1.5); s.settimeout(1.5); s.recv(8)\n"
+    "print(time.monotonic() - began)"
 )
 
 
@@ -121,9 +122,9 @@ def heard(receiver: Host, sender: Host) -> bool:
         "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 4242)); s.settimeout(2.0);"
         "print('bound', flush=True); print(s.recv(9).decode())"
     )
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    ear = receiver.popen([sys.executable, "-I", "-c", code], **pipes)
-    with ear:
+    with receiver.popen(
+        [sys.executable, "-I", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as ear:
         assert ear.stdout is not None
         assert ear.stdout.readline() == "bound\n"
         send = (
@@ -131,7 +132,7 @@ def heard(receiver: Host, sender: Host) -> bool:
             "for _ in range(5): s.sendto(b'word', (sys.argv[1], 4242)); time.sleep(0.1)"
         )
         sender.run([sys.executable, "-I", "-c", send, receiver.ip])
-        return ear.stdout.readline() == "word\n"
+        return bool(ear.stdout.readline() == "word\n")
 
 
 def test_a_slow_wire_delays_and_loses(hosts: Hosts) -> None:
@@ -168,8 +169,8 @@ def test_power_off_says_no_farewell_and_a_boot_keeps_the_home_alone(hosts: Hosts
         "print('in', flush=True); c.settimeout(3.0); print(c.recv(9))"
     )
     call = "import socket, sys, time; s = socket.create_connection((sys.argv[1], 4244)); time.sleep(999)"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with a.popen([sys.executable, "-I", "-c", listen], **pipes) as ear:
+    words = [sys.executable, "-I", "-c", listen]
+    with a.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ear:
         assert ear.stdout is not None
         assert ear.stdout.readline() == "bound\n"
         caller = b.popen([sys.executable, "-I", "-c", call, a.ip])
@@ -217,7 +218,8 @@ def test_nothing_is_left_when_the_test_or_the_keeper_is_killed(tmp_path: Path, v
         "hosts = Hosts(['a', 'b'], Path(sys.argv[1]))\n"
         "hosts['a'].popen(['sleep', '985'])\n"
         "while not hosts['a'].pids('sleep 985'): time.sleep(0.05)\n"
-        "print(hosts.uplink, hosts._keeper.pid, *[p for h in hosts for p in h.processes()], flush=True); time.sleep(999)"
+        "print(hosts.uplink, hosts._keeper.pid, *[p for h in hosts for p in h.processes()], flush=True)\n"
+        "time.sleep(999)"
     )
     words = [sys.executable, "-c", code, str(tmp_path)]
     root = Path(__file__).parents[2]
