@@ -58,7 +58,7 @@ def main(
 ) -> None:
     """Measure OmniMind beside its peers, and its core alone, on this machine.
 
-    Takes about 25 minutes, 4 with --quick. Writes benchmarks/results/latest.json (or quick.json), and a plot.
+    Takes about 30 minutes, 5 with --quick. Writes benchmarks/results/latest.json (or quick.json), and a plot.
 
     Exit status: 0 when everything was measured, whether or not a figure reaches what it must; 1 when
     something could not be measured; 3 when a program or a package is missing.
@@ -99,6 +99,7 @@ def _settings(
             repetitions=rounds or 1,
             calls=200,
             backlog=50_000,
+            scale=1_000_000,
             peers=peers,
         )
     return Settings(folder=folder, seed=seed, repetitions=rounds or 3, peers=peers)

@@ -16,6 +16,7 @@ class Settings:
 
     seconds: about how long one throughput measurement runs. repetitions: of every peer, taking turns.
     calls: sequential round trips per repetition. backlog: tasks of the long queue.
+    scale: tasks of the simulated one.
     """
 
     folder: Path
@@ -24,6 +25,7 @@ class Settings:
     repetitions: int = 3
     calls: int = 1_000
     backlog: int = 1_000_000
+    scale: int = 10_000_000
     peers: tuple[Entry, ...] = field(default=PEERS)
 
     def to_dict(self) -> dict[str, object]:
@@ -33,6 +35,7 @@ class Settings:
             "repetitions": self.repetitions,
             "calls": self.calls,
             "backlog": self.backlog,
+            "scale": self.scale,
             "peers": [entry.name for entry in self.peers],
         }
 

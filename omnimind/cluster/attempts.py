@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from omnimind.cluster import events as ev
 from omnimind.cluster import lines, stopping
 from omnimind.cluster.placement import Seat
-from omnimind.cluster.queues import Lane
+from omnimind.cluster.queues import Lane, Signature
 from omnimind.cluster.sends import Batch, BatchItem, Dispatch, Effects, StopAttempts
 from omnimind.cluster.states import Line, TaskStatus
 from omnimind.cluster.task import DistributedTask
@@ -58,19 +58,25 @@ def pace_of(task: DistributedTask) -> tuple[str, str]:
 def dispatch(core: CoordinatorCore, now: float, fx: Effects) -> None:
     """Start whatever may start now: the queue that is furthest behind first, while a node has room."""
     book = core.book
+    turns: dict[Signature, tuple[float, int, Lane]] = {}
+    """Whose turn it is, by signature, as far as this was asked: only what a queue is given changes it."""
     while book.ready:
-        best: tuple[float, int] | None = None
-        lane: Lane | None = None
+        best: tuple[float, int, Lane] | None = None
         for signature in list(book.groups):
             if signature in core.blocked:
                 continue
-            queue = book.turn(signature, now)
-            if queue is not None and (best is None or (queue.vtime, queue.no) < best):
-                candidate = queue.head_lane(signature)
-                if candidate is not None:
-                    best, lane = (queue.vtime, queue.no), candidate
-        if lane is None:
+            found = turns.get(signature)
+            if found is None:
+                queue = book.turn(signature, now)
+                lane = None if queue is None else queue.head_lane(signature)
+                if queue is None or lane is None:
+                    continue
+                found = turns[signature] = (queue.vtime, queue.no, lane)
+            if best is None or found[:2] < best[:2]:
+                best = found
+        if best is None:
             break
+        lane = best[2]
         kind = (lane.task_type, lane.options.handler)
         quick = core.durations.quick(kind)
         needs, slots = lane.signature
@@ -80,6 +86,8 @@ def dispatch(core: CoordinatorCore, now: float, fx: Effects) -> None:
             core.blocked[lane.signature] = "no free slot" if capable else "no capable node"
             continue
         _start(core, lane, seat, now, fx, quick=quick)
+        for signature in [s for s, found in turns.items() if found[2].queue is lane.queue]:
+            del turns[signature]
     for name in book.take_rate_gated():
         core.timers.set(book.when_rate_allows(book.queues[name]), "rate", name)
 
@@ -89,12 +97,14 @@ def _batch_limit(core: CoordinatorCore, lane: Lane, seat: Seat) -> int:
     limit = core.durations.size((lane.task_type, options.handler), options.kind)
     if limit == 1 or lane.count == 1:
         return 1
+    # What is on disk is taken to be made up like what is in memory: else the window would set the size.
+    count = lane.count if queue.tail == 0 else lane.count * (queue.ready + queue.tail) // queue.ready
     # Spread what is there over the free slots, so that a short line does not go to one node whole.
     slots = core.index.slots(lane.signature[0])
     if options.kind == "async":
         # They only wait: what is left must not stand in line for a slot while a batch has room.
         slots -= seat.taken
-    limit = min(limit, max(1, -(-lane.count // max(1, slots // options.slots))))
+    limit = min(limit, max(1, -(-count // max(1, slots // options.slots))))
     policy = queue.policy
     if policy.rate is not None:
         limit = min(limit, max(1, int(queue.tokens + 1e-9)))

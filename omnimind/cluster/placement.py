@@ -7,7 +7,7 @@ Both know the same strategies: ``least_loaded`` (smallest share of taken slots),
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from random import Random
 from typing import Protocol
 
@@ -104,16 +104,23 @@ class Seat:
 _MAX_GROUPS = 256
 OPEN = (NodeStatus.ACTIVE, NodeStatus.BUSY)
 
+_Entry = tuple[float, int, int, Seat]
+"""(load, number, version, seat). One whose version is not its seat's is out of date."""
+
 
 class _Group:
     """The seats that satisfy one set of needs, in the order of the strategy."""
 
-    __slots__ = ("heap", "needs", "seats", "slots", "turn")
+    __slots__ = ("heap", "idle", "needs", "seats", "slots", "turn", "wide")
 
     def __init__(self, needs: frozenset[str]) -> None:
         self.needs = needs
         self.seats: dict[str, Seat] = {}
-        self.heap: list[tuple[float, int, int, Seat]] = []
+        self.heap: list[_Entry] = []
+        self.wide: dict[bool, dict[int, list[_Entry]]] = {}
+        """For batches of several slots, by `quick` and by the slots that are free: made when asked for."""
+        self.idle: dict[int, list[_Entry]] = {}
+        """Idle seats with more CPUs than slots, by their CPUs: see `Seat.whole`."""
         self.turn = 0
         self.slots = 0
 
@@ -128,6 +135,64 @@ class _Group:
         seat = self.seats.pop(node_id, None)
         if seat is not None:
             self.slots -= max(0, seat.node.max_concurrent_tasks)
+
+    def offer(self, seat: Seat) -> None:
+        """Note a seat's room, as it is now."""
+        entry = (seat.load, seat.no, seat.version, seat)
+        if seat.free(quick=True) > 0:
+            self._push(self.heap, entry)
+        for quick, by_free in self.wide.items():
+            free = seat.free(quick=quick)
+            if free > 1:
+                self._push(by_free.setdefault(free, []), entry)
+        if self.wide and seat.taken == 0 and 0 < seat.node.max_concurrent_tasks < seat.node.cpu_cores:
+            self._push(self.idle.setdefault(seat.node.cpu_cores, []), entry)
+
+    def _push(self, heap: list[_Entry], entry: _Entry) -> None:
+        heappush(heap, entry)
+        # What is out of date goes when it comes to the front; what never comes there must not pile up.
+        if len(heap) > 64 + 4 * len(self.seats):
+            heap[:] = [e for e in heap if self._stands(e)]
+            heapify(heap)
+
+    def _stands(self, entry: _Entry) -> bool:
+        return entry[2] == entry[3].version and entry[3].node.node_id in self.seats
+
+    def first(self, heap: list[_Entry]) -> _Entry | None:
+        """Return the first entry of a heap that is not out of date."""
+        while heap:
+            if self._stands(heap[0]):
+                return heap[0]
+            heappop(heap)
+        return None
+
+    def widest(self, slots: int, *, quick: bool) -> Seat | None:
+        """Return the least loaded seat with room for a batch of several slots, or one that it may have whole.
+
+        O(log seats) for each number of free slots that occurs.
+        """
+        if quick not in self.wide:
+            by_free = self.wide[quick] = {}
+            for seat in self.seats.values():
+                free = seat.free(quick=quick)
+                if free > 1:
+                    by_free.setdefault(free, []).append((seat.load, seat.no, seat.version, seat))
+            for heap in by_free.values():
+                heapify(heap)
+            self.idle.clear()
+            for seat in self.seats.values():
+                if seat.taken == 0 and 0 < seat.node.max_concurrent_tasks < seat.node.cpu_cores:
+                    self._push(
+                        self.idle.setdefault(seat.node.cpu_cores, []), (0.0, seat.no, seat.version, seat)
+                    )
+        found = [e for free, heap in self.wide[quick].items() if free >= slots and (e := self.first(heap))]
+        if found:
+            return min(found, key=lambda e: e[:2])[3]
+        # With fewer slots than CPUs, what is wider than the slots gets the node to itself.
+        for cpus, heap in self.idle.items():
+            if cpus >= slots and (e := self.first(heap)) and e[3].whole(slots):
+                found.append(e)
+        return min(found, key=lambda e: e[:2])[3] if found else None
 
 
 class NodeIndex:
@@ -184,6 +249,18 @@ class NodeIndex:
         seat.slow -= 0 if quick else slots
         self._count(seat)
 
+    def resize(self, node: NodeInfo, slots: int) -> None:
+        """Let a node have another number of slots; what runs there goes on."""
+        seat = self.seats.get(node.node_id)
+        more = max(0, slots) - max(0, node.max_concurrent_tasks)
+        node.max_concurrent_tasks = slots
+        if seat is None or seat.node is not node or not more:
+            return
+        for group in self._groups.values():
+            if node.node_id in group.seats:
+                group.slots += more
+        self._count(seat)
+
     def _count(self, seat: Seat) -> None:
         node = seat.node
         node.current_tasks = min(seat.taken, node.max_concurrent_tasks)
@@ -194,10 +271,10 @@ class NodeIndex:
 
     def _offer(self, seat: Seat) -> None:
         seat.version += 1
-        if self.strategy in {"least_loaded", "ray"} and seat.free(quick=True) > 0:
+        if self.strategy in {"least_loaded", "ray"}:
             for group in self._groups.values():
                 if seat.node.node_id in group.seats:
-                    heappush(group.heap, (seat.load, seat.no, seat.version, seat))
+                    group.offer(seat)
 
     def _group(self, needs: frozenset[str]) -> _Group:
         group = self._groups.get(needs)
@@ -208,7 +285,7 @@ class NodeIndex:
             for seat in self.seats.values():
                 if seat.node.status in OPEN and needs <= seat.node.capabilities:
                     group.add(seat)
-                    heappush(group.heap, (seat.load, seat.no, seat.version, seat))
+                    group.offer(seat)
         return group
 
     def capable(self, needs: frozenset[str]) -> int:
@@ -228,23 +305,16 @@ class NodeIndex:
         return self._choose(self._group(needs), slots, quick=quick)
 
     def _choose(self, group: _Group, slots: int, *, quick: bool) -> Seat | None:
-        if slots > 1 or self.strategy in {"round_robin", "random"}:
+        if self.strategy in {"round_robin", "random"}:
             able = [s for s in group.seats.values() if s.free(quick=quick) >= slots]
-            # With fewer slots than CPUs, what is wider than the slots gets the node to itself.
             able = able or [s for s in group.seats.values() if s.whole(slots)]
             if not able:
                 return None
             if self.strategy == "random":
                 return self._random.choice(able)
-            if self.strategy == "round_robin":
-                group.turn += 1
-                return able[group.turn % len(able)]
-            return min(able, key=lambda s: (s.load, s.no))
-        heap = group.heap
-        while heap:
-            _, _, version, seat = heap[0]
-            if version != seat.version or seat.node.node_id not in group.seats:
-                heappop(heap)
-                continue
-            return seat if seat.free(quick=quick) >= slots else None
-        return None
+            group.turn += 1
+            return able[group.turn % len(able)]
+        if slots > 1:
+            return group.widest(slots, quick=quick)
+        first = group.first(group.heap)
+        return first[3] if first is not None and first[3].free(quick=quick) >= slots else None
