@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 VENV := @$(PYTHON) scripts/bootstrap.py
-SOURCES := omnimind actors benchmarks scripts tests
+SOURCES := omnimind actors serve benchmarks scripts tests
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast lint format bench lock clean

@@ -321,7 +321,7 @@ class FakeCoordinator(FakeWork):
             "load_percentage": 100.0 * running / capacity if capacity else 0.0,
             "pending_tasks": counts.get("pending", 0),
             "running_tasks": running,
-            "nodes": {name: node.to_dict() for name, node in self.nodes.items()},
+            "nodes": [node.to_dict() for node in self.nodes.values()],
             "coordinator": coordinator,
             "tasks": counts,
         }

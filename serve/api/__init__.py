@@ -1,0 +1,17 @@
+"""One router a noun. `ROUTERS` is what `app` mounts under ``/api/v1``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from serve.api import cluster, deadletters, nodes, queues, schedules, session, tasks
+
+ROUTERS: tuple[APIRouter, ...] = (
+    tasks.router,
+    deadletters.router,
+    queues.router,
+    schedules.router,
+    nodes.router,
+    cluster.router,
+    session.router,
+)
