@@ -28,6 +28,7 @@ from omnimind.cluster.core import CoordinatorCore
 from omnimind.cluster.records import LogSaved
 from omnimind.errors import InstanceError, InvalidInput, OmniMindError
 from omnimind.ids import epoch_of
+from omnimind.instance import shard_socket
 from omnimind.ledger.opening import open_ledger
 
 log = logging.getLogger("omnimind.coordinator")
@@ -87,8 +88,15 @@ class Coordinator:
         self._dispatcher = Dispatcher(self._membership.post)
         self._watchers = Watchers()
         engine = Engine(
-            lambda: CoordinatorCore(node_id, settings.limits, seed=os.getpid(), strategy=settings.strategy),
-            open_ledger(settings.ledger, home),
+            lambda: CoordinatorCore(
+                node_id,
+                settings.limits,
+                seed=os.getpid(),
+                strategy=settings.strategy,
+                shard=settings.shard,
+                shards=settings.shards,
+            ),
+            open_ledger(settings.ledger, home, settings.shard),
             clock,
             outside=self._dispatcher,
             ended=self._watchers.ended,
@@ -100,7 +108,8 @@ class Coordinator:
         self._methods = self._service.methods() | self._admin.methods()
         self._service.code.learned = self._dispatcher.know
         token = Path(settings.token_file).read_text().strip()  # noqa: ASYNC240 (at the start, once)
-        self._server = SocketServer(Path(settings.socket), token, self._on_socket, self._membership.detach)
+        socket = shard_socket(Path(settings.socket), settings.shard)
+        self._server = SocketServer(socket, token, self._on_socket, self._membership.detach)
         await engine.start()
         self._engine = engine
         try:
@@ -109,7 +118,7 @@ class Coordinator:
             # Ray's way is still open, but who is told of the socket would wait for it in vain.
             self._engine = None
             await engine.stop()
-            msg = f"cannot listen on {settings.socket}: {error.strerror}"
+            msg = f"cannot listen on {socket}: {error.strerror}"
             raise InstanceError(msg, hint="make its folder writable for this user") from error
         self._loops = [
             asyncio.create_task(self._membership.watch(engine)),
@@ -172,18 +181,18 @@ class Coordinator:
                 return None
             case Beat():
                 self._take_along(message)
-                engine.feed(ev.Heartbeat(message.node_id, message.incarnation, message.batches, message.pids))
+                engine.feed(
+                    ev.Heartbeat(
+                        message.node_id, message.incarnation, message.batches, message.pids, message.slots
+                    )
+                )
                 return engine.core.epoch
             case Join(node, running, sent_at):
                 node.clock_skew = round(sent_at - time.time(), 3)
                 self._membership.refresh(node.node_id)
 
-                def join(number: int) -> ev.NodeJoined:
-                    ids = [i for batch in running for i in batch.task_ids]
-                    rows = engine.gate.load(ids, engine.core.tasks, engine.ledger)
-                    return ev.NodeJoined(node, running, rows, number)
-
-                await engine.ask(join)
+                ids = [i for batch in running for i in batch.task_ids]
+                await engine.ask_about(ids, lambda n, held: ev.NodeJoined(node, running, held, n))
                 return engine.core.epoch
             case Store(task_id, fence, checkpoint):
                 await engine.ask(lambda n: ev.Checkpoint(n, task_id, fence, checkpoint))

@@ -44,6 +44,11 @@ class Link:
         await self.call("hello", _encode(Hello(token)))
         await self.call("attach", _encode(node_id))
 
+    def close(self) -> None:
+        """Drop the connection; calls under way end with Unavailable."""
+        if self._writer is not None:
+            self._writer.close()
+
     async def call(self, method: str, body: bytes) -> bytes:
         """Call and return the answer; raises what the coordinator raises, Unavailable for a broken line."""
         if self._writer is None:

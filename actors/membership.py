@@ -28,7 +28,7 @@ _CONCURRENCY = 10_000
 
 
 class Membership:
-    """Keeps one Node actor on each living node, and knows the way to it.
+    """Keeps one Node actor on each living node (as shard 0), and knows the way to it.
 
     Ray is asked in threads (`Lane`): while the GCS is away the coordinator goes on with the nodes that it
     knows, and judges them by their heartbeats alone.
@@ -53,7 +53,7 @@ class Membership:
             return
         handle = self._handles.get(node_id)
         if handle is not None:
-            handle.down.remote(kind, data)
+            handle.down.remote(kind, data, self._settings.shard)
 
     def attach(self, node_id: str, push: Push) -> None:
         """Use a node's own line from now on."""
@@ -70,8 +70,13 @@ class Membership:
             await asyncio.wrap_future(handle.warmed.remote().future())
 
     def refresh(self, node_id: str) -> None:
-        """Look a node's actor up, when it has reported before it was seen here."""
-        if node_id not in self._handles and not self._refreshing:
+        """Look a node's actor up that reports, unless it is known.
+
+        Shard 0 makes these actors; the others never know whether it is a new one that reports.
+        """
+        if self._settings.shard:
+            self._handles.pop(node_id, None)
+        if node_id not in self._handles:
             task = asyncio.get_running_loop().create_task(self._look_up(node_id))
             self._refreshing.add(task)
             task.add_done_callback(self._refreshing.discard)
@@ -103,6 +108,14 @@ class Membership:
         for node_id in dead:
             engine.feed(ev.NodeGone(node_id, "Ray says the node is dead"))
             log.info("node %s is gone", node_id[:12])
+        if self._settings.shard:
+            # Making and ending Node actors is shard 0's; who reports here is looked up by `refresh`.
+            for node_id in dead:
+                self._handles.pop(node_id, None)
+            for node_id in engine.core.joined:
+                if node_id not in self._handles and not self._refreshing:
+                    self.refresh(node_id)
+            return
         for node_id in dead:
             await self._drop(node_id)
         for node_id, node in alive.items():
@@ -154,6 +167,7 @@ class Membership:
             "cpu_cores": int(resources.get("CPU", 0)),
             "memory_gb": resources.get("memory", 0) / 2**30,
             "slots": slots if slots is not None else int(resources.get("CPU", 0)),
+            "shards": self._settings.shards,
             "capabilities": capabilities(resources, node.get("Labels", {})),
         }
         return (

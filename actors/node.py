@@ -8,11 +8,13 @@ coordinator's decision.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
 import signal
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,12 @@ import msgspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.blocking import Lane
 from actors.doorbell import Doorbell
-from actors.link import Link
-from actors.names import COORDINATOR, NAMESPACE, node_actor
+from actors.names import NAMESPACE, node_actor
 from actors.packages import session_folder, unpacked_uri
 from actors.scheduling import ray_options
-from actors.wire import Beat, Down, Fence, Fetch, Join, Register, Report, Run, Stop, Store, Up, decode, encode
+from actors.side import Side
+from actors.wire import Beat, Down, Fence, Fetch, Join, Register, Report, Run, Stop, Store, decode, encode
 from omnimind import worker
 from omnimind.clock import SystemClock
 from omnimind.cluster.agent import (
@@ -42,15 +43,15 @@ from omnimind.cluster.agent import (
 from omnimind.cluster.events import Outcome
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.sends import Batch
-from omnimind.errors import OmniMindError, Unavailable
+from omnimind.cluster.sharing import SlotShare
+from omnimind.errors import NotFound
+from omnimind.ids import shard_of_fence
 from omnimind.pulse import Pulse
 from omnimind.registry import HandlerSpec
 
 log = logging.getLogger("omnimind.node")
 
 _TICK = 0.1
-_ANSWER_TIMEOUT = 15.0
-_PATIENCE = 25.0
 _BLOBS_KEPT = 64
 _PREPARED_KEPT = 2_000
 _WARM_SECONDS = 0.1
@@ -74,15 +75,28 @@ class Node:
     def __init__(self, facts: dict[str, Any], socket: str, token_file: str) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._facts = facts
-        self._socket, self._token_file = Path(socket), Path(token_file)
         self._clock = SystemClock()
-        self._agent = NodeAgent(_incarnation())
+        shards = facts.get("shards", 1)
+        self._share = SlotShare(facts["slots"], shards) if shards > 1 else None
+        """Between the shards; one alone has all slots, and starts its batches at once."""
+        self._sides = [
+            Side(
+                shard,
+                NodeAgent(_incarnation(shard)),
+                facts["node_id"],
+                socket=Path(socket),
+                token_file=Path(token_file),
+                pushed=partial(self._take, shard),
+            )
+            for shard in range(shards)
+        ]
+        self._lend()
         self._refs: dict[int, Any] = {}
+        self._waiting: dict[int, Batch] = {}
+        """Batches that wait for slots of this node."""
         self._pids: dict[int, int] = {}
         self._handlers: dict[str, _Handler] = {}
         self._blobs: dict[str, bytes] = {}
-        self._progress: dict[str, dict[str, Any]] = {}
-        self._logs: list[tuple[str, int, list[tuple[float, str, str]]]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._run = ray.remote(max_retries=0)(worker.run)
         self._prepared: dict[tuple[str, int, str], Any] = {}
@@ -91,10 +105,7 @@ class Node:
         self._owner = encode(
             worker.Owner(node_actor(facts["node_id"]), NAMESPACE, str(bell), self._doorbell.token)
         )
-        self._link = Link(self._take)
         self._warming: list[Any] = []
-        self._up: Any = None
-        self._finding = Lane("find", _ANSWER_TIMEOUT)
         self._spawn(self._live())
 
     def _spawn(self, coroutine: Any) -> None:
@@ -104,27 +115,29 @@ class Node:
 
     # --- messages from the coordinator --------------------------------------------------------------
 
-    async def down(self, kind: str, data: bytes) -> None:
-        """Take in a message of the coordinator that came as a Ray call."""
-        self._take(kind, data)
+    async def down(self, kind: str, data: bytes, shard: int = 0) -> None:
+        """Take in a message of a shard's coordinator that came as a Ray call."""
+        if shard < len(self._sides):
+            self._take(shard, kind, data)
 
-    def _take(self, kind: str, data: bytes) -> None:
-        agent, now = self._agent, self._clock.now()
+    def _take(self, shard: int, kind: str, data: bytes) -> None:
+        side, now = self._sides[shard], self._clock.now()
+        agent = side.agent
         message: Down = decode(kind, data)
         match message:
             case Run(batch, incarnation, spec):
                 if spec and batch.options.handler not in self._handlers:
                     self._handlers[batch.options.handler] = _Handler(spec)
-                self._do(agent.run(batch, incarnation, now))
+                self._do(side, agent.run(batch, incarnation, now))
             case Stop(incarnation, fence, indexes, hard, cause):
                 if incarnation == agent.incarnation:
-                    self._do(agent.stop(fence, indexes, hard=hard, cause=cause))
+                    self._do(side, agent.stop(fence, indexes, hard=hard, cause=cause))
             case Register():
-                self._do(agent.asked_to_register(now))
+                self._do(side, agent.asked_to_register(now))
             case Fence(incarnation):
                 if incarnation == agent.incarnation:
                     log.warning("this node was given up: its batches end, it joins as new")
-                    self._do(agent.fenced(_incarnation(), now))
+                    self._do(side, agent.fenced(_incarnation(shard), now))
 
     async def warmed(self) -> int:
         """Return the number of warm workers, once they are."""
@@ -135,57 +148,90 @@ class Node:
     async def pulse(self, pid: int, data: bytes) -> bytes:
         """Take in a sign of life of a batch, and answer which items should end."""
         pulse = _pulses.decode(data)
-        held = self._agent.held.get(pulse.fence)
+        side = self._side_of(pulse.fence)
+        held = side.agent.held.get(pulse.fence)
         if held is not None:
             self._pids[pulse.fence] = pid
             items = held.batch.items
             for index, value in pulse.progress.items():
-                self._progress[items[index].task_id] = value
+                side.progress[items[index].task_id] = value
             lines: dict[int, list[tuple[float, str, str]]] = {}
             for index, at, level, text in pulse.logs:
                 lines.setdefault(index, []).append((at, level, text))
             for index, written in lines.items():
-                self._logs.append((items[index].task_id, pulse.fence + index, written))
-        commands, stops = self._agent.beat(
+                side.logs.append((items[index].task_id, pulse.fence + index, written))
+        commands, stops = side.agent.beat(
             pulse.fence, pulse.current, pulse.since, pulse.outcomes, self._clock.now()
         )
-        self._do(commands)
+        self._do(side, commands)
         return encode(stops)
 
     async def blob(self, digest: str) -> bytes:
         """Return stored bytes; kept here for the next worker."""
         data = self._blobs.get(digest)
         if data is None:
-            data = await self._insist("fetch", Fetch("blob", digest))
+            data = await self._fetch_blob(digest)
             if len(self._blobs) >= _BLOBS_KEPT:
                 del self._blobs[next(iter(self._blobs))]
             self._blobs[digest] = data
         return data
 
+    async def _fetch_blob(self, digest: str) -> bytes:
+        """Ask the shards one after the other: a blob is stored with each shard that has tasks for it."""
+        for side in self._sides[:-1]:
+            with contextlib.suppress(NotFound):
+                return await side.insist("fetch", Fetch("blob", digest))  # type: ignore[no-any-return]
+        return await self._sides[-1].insist("fetch", Fetch("blob", digest))  # type: ignore[no-any-return]
+
     async def checkpoint(self, task_id: str, fence: int, data: bytes) -> None:
         """Store a checkpoint of a running attempt; returns when it is durable."""
-        await self._insist("store", Store(task_id, fence, data))
+        await self._side_of(fence).insist("store", Store(task_id, fence, data))
 
     # --- commands -----------------------------------------------------------------------------------
 
-    def _do(self, commands: list[Command]) -> None:
+    def _side_of(self, fence: int) -> Side:
+        """Return the side of the shard that granted a fence."""
+        return self._sides[shard_of_fence(fence)]
+
+    def _do(self, side: Side, commands: list[Command]) -> None:
         for command in commands:
             match command:
                 case StartBatch(batch):
-                    self._spawn(self._carry(batch))
+                    if self._share is None:
+                        self._spawn(self._carry(side, batch))
+                    else:
+                        self._waiting[batch.fence] = batch
+                        self._begin(self._share.offer(side.shard, batch.fence, batch.options.slots))
                 case KillBatch(fence):
                     self._kill(fence)
                 case SendReport() as report:
-                    self._spawn(self._send_report(report))
+                    self._spawn(self._send_report(side, report))
                 case SendJoin(incarnation, running):
-                    self._spawn(self._join(incarnation, running))
-                case SendHeartbeat(incarnation, batches):
-                    self._spawn(self._beat(incarnation, batches))
+                    self._spawn(self._join(side, incarnation, running))
+                case SendHeartbeat() as beat:
+                    self._spawn(self._beat(side, beat))
 
-    async def _carry(self, batch: Batch) -> None:
+    def _begin(self, fences: list[int]) -> None:
+        """Start batches that have got their slots, and tell the shards what they may count on now."""
+        for fence in fences:
+            self._spawn(self._carry(self._side_of(fence), self._waiting.pop(fence)))
+        self._lend()
+
+    def _leave(self, fence: int) -> None:
+        """Take a batch's slots back; the second time changes nothing."""
+        if self._share is not None:
+            self._begin(self._share.leave(fence))
+
+    def _lend(self) -> None:
+        if self._share is not None:
+            now = self._clock.now()
+            for side in self._sides:
+                self._do(side, side.agent.may_use(self._share.may_use(side.shard), now))
+
+    async def _carry(self, side: Side, batch: Batch) -> None:
         fence = batch.fence
         try:
-            ref = await self._submit(batch)
+            ref = await self._submit(side, batch)
             self._refs[fence] = ref
             data = await ref
             outcomes, death = _outcomes.decode(data), None
@@ -198,13 +244,14 @@ class Node:
         finally:
             self._refs.pop(fence, None)
             self._pids.pop(fence, None)
-        self._do(self._agent.ended(fence, outcomes, death, self._clock.now()))
+            self._leave(fence)
+        self._do(side, side.agent.ended(fence, outcomes, death, self._clock.now()))
 
-    async def _submit(self, batch: Batch) -> Any:
+    async def _submit(self, side: Side, batch: Batch) -> Any:
         digest = batch.options.handler
         handler = self._handlers.get(digest)
         if handler is None:
-            handler = self._handlers[digest] = _Handler(await self._insist("fetch", Fetch("spec", digest)))
+            handler = self._handlers[digest] = _Handler(await side.insist("fetch", Fetch("spec", digest)))
         key = (digest, len(batch.items), batch.strategy)
         prepared = self._prepared.get(key)
         if prepared is None or prepared[0] != batch.options:
@@ -218,7 +265,9 @@ class Node:
 
     def _rung(self, fence: int, data: bytes) -> None:
         """Take in a batch's end before Ray's answer does."""
-        self._do(self._agent.ended(fence, _outcomes.decode(data), None, self._clock.now()))
+        side = self._side_of(fence)
+        self._do(side, side.agent.ended(fence, _outcomes.decode(data), None, self._clock.now()))
+        self._leave(fence)
 
     def _warm_up(self) -> None:
         """Start one worker for each slot now: the first tasks should not wait for a process to start."""
@@ -231,65 +280,31 @@ class Node:
     def _kill(self, fence: int) -> None:
         ref = self._refs.get(fence)
         pid = self._pids.get(fence)
-        if pid is not None and _is_worker(pid):
+        if self._waiting.pop(fence, None) is not None:
+            # It has not begun: there is nothing to kill, and nobody else who would say that it is over.
+            self._leave(fence)
+            side = self._side_of(fence)
+            self._do(side, side.agent.ended(fence, [], None, self._clock.now()))
+        elif pid is not None and _is_worker(pid):
             os.kill(pid, signal.SIGKILL)
         elif ref is not None:
             ray.cancel(ref, force=True)
 
     # --- messages to the coordinator ----------------------------------------------------------------
 
-    async def _insist(self, kind: str, message: Up) -> Any:
-        """Do as `_ask`, and wait for a coordinator that is being restarted: no attempt may fail for that.
-
-        For what may be asked twice. Gives up before the worker that waits for it does.
-        """
-        give_up = self._clock.now() + _PATIENCE
-        while True:
-            try:
-                return await self._ask(kind, message)
-            except (Unavailable, TimeoutError, ray.exceptions.RayActorError):
-                if self._clock.now() > give_up:
-                    raise
-                await asyncio.sleep(_TICK)
-
-    async def _ask(self, kind: str, message: Up) -> Any:
-        """Send a message up, by the socket where that is possible, and return its answer."""
-        data = encode(message)
-        async with asyncio.timeout(_ANSWER_TIMEOUT):
-            if self._link.open:
-                return msgspec.msgpack.decode(await self._link.call(kind, data))
-            if self._up is None:
-                self._up = await self._finding.call(_find_coordinator)
-            try:
-                return await asyncio.wrap_future(self._up.up.remote(kind, data).future())
-            except ray.exceptions.ActorDiedError:
-                self._up = None  # for good: there is another one of this name, or will be
-                raise
-
-    async def _dial(self) -> None:
-        """Open the line to the coordinator, when it is on this host."""
-        try:
-            token = self._token_file.read_text().strip()
-            link = Link(self._take)
-            await link.dial(self._socket, token, self._facts["node_id"])
-        except (OSError, OmniMindError) as error:
-            log.debug("no line to the coordinator: %s", error)
-        else:
-            self._link = link
-
-    async def _send_report(self, report: SendReport) -> None:
+    async def _send_report(self, side: Side, report: SendReport) -> None:
         message = Report(
             self._facts["node_id"], report.incarnation, report.fence, report.outcomes, report.final
         )
         try:
-            await self._ask("report", message)
+            await side.ask("report", message)
         except Exception as error:  # noqa: BLE001 (the coordinator is away: sent again later)
             log.info("a report did not arrive: %s", _short(error))
-            self._agent.failed(report.number, self._clock.now())
+            side.agent.failed(report.number, self._clock.now())
         else:
-            self._agent.acknowledged(report.number)
+            side.agent.acknowledged(report.number)
 
-    async def _join(self, incarnation: str, running: Any) -> None:
+    async def _join(self, side: Side, incarnation: str, running: Any) -> None:
         facts = self._facts
         node = NodeInfo(
             facts["node_id"],
@@ -298,54 +313,54 @@ class Node:
             facts["port"],
             cpu_cores=facts["cpu_cores"],
             memory_gb=facts["memory_gb"],
-            max_concurrent_tasks=facts["slots"],
+            max_concurrent_tasks=facts["slots"] if side.agent.slots is None else side.agent.slots,
             capabilities=set(facts["capabilities"]),
             incarnation=incarnation,
             pids={"node": os.getpid()},
             versions=_versions(),
+            slots=None if self._share is None else facts["slots"],
         )
         try:
-            epoch = await self._ask("join", Join(node, running, time.time()))
+            epoch = await side.ask("join", Join(node, running, time.time()))
         except Exception as error:  # noqa: BLE001 (asked again later)
             log.info("the coordinator does not answer: %s", _short(error))
         else:
-            if incarnation == self._agent.incarnation:
-                self._do(self._agent.registered(epoch, self._clock.now()))
+            if incarnation == side.agent.incarnation:
+                self._do(side, side.agent.registered(epoch, self._clock.now()))
 
-    async def _beat(self, incarnation: str, batches: Any) -> None:
-        progress, self._progress = self._progress, {}
-        logs, self._logs = self._logs, []
-        beat = Beat(self._facts["node_id"], incarnation, batches, {"node": os.getpid()}, progress, logs)
+    async def _beat(self, side: Side, sent: SendHeartbeat) -> None:
+        progress, logs = side.take_along()
+        beat = Beat(
+            self._facts["node_id"],
+            sent.incarnation,
+            sent.batches,
+            {"node": os.getpid()},
+            progress,
+            logs,
+            sent.slots,
+        )
         try:
-            epoch = await self._ask("beat", beat)
+            epoch = await side.ask("beat", beat)
         except Exception as error:  # noqa: BLE001 (the next beat is a second away)
             log.info("a heartbeat did not arrive: %s", _short(error))
-            self._progress = progress | self._progress
-            self._logs = (logs + self._logs)[-1000:]
+            side.bring_back(progress, logs)
         else:
-            if incarnation == self._agent.incarnation:
-                self._do(self._agent.heard(epoch, self._clock.now()))
+            if sent.incarnation == side.agent.incarnation:
+                self._do(side, side.agent.heard(epoch, self._clock.now()))
 
     async def _live(self) -> None:
         self._doorbell.open()
         self._warm_up()
         while True:
-            if not self._link.open and self._socket.exists():
-                await self._dial()
-            self._do(self._agent.tick(self._clock.now()))
+            for side in self._sides:
+                if side.lacks_line:
+                    self._spawn(side.dial())
+                self._do(side, side.agent.tick(self._clock.now()))
             await asyncio.sleep(_TICK)
 
 
-def _find_coordinator() -> Any:
-    """Return the coordinator's actor. Blocks while the GCS is away. Raises Unavailable."""
-    try:
-        return ray.get_actor(COORDINATOR, namespace=NAMESPACE)
-    except ValueError:
-        raise Unavailable("there is no coordinator") from None
-
-
-def _incarnation() -> str:
-    return f"{time.time_ns():x}-{os.getpid()}"
+def _incarnation(shard: int) -> str:
+    return f"{time.time_ns():x}-{os.getpid()}" + (f"-{shard}" if shard else "")
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ class CoordinatorSettings(msgspec.Struct, frozen=True):
 
     home: str
     socket: str
+    """Of shard 0; the others' lie beside it: see `instance.shard_socket`."""
     token_file: str
     strategy: str = "least_loaded"
     slots: int | None = None
@@ -22,3 +23,6 @@ class CoordinatorSettings(msgspec.Struct, frozen=True):
     keep_seconds: float = 7 * 86_400.0
     keep_tasks: int = 1_000_000
     ledger: LedgerSettings = LedgerSettings()
+    shards: int = 1
+    shard: int = 0
+    """Which of the shards this coordinator is. Shard 0 also makes the Node actors."""

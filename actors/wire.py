@@ -45,6 +45,8 @@ class Beat(msgspec.Struct):
     pids: dict[str, int]
     progress: dict[str, dict[str, Any]]
     logs: list[tuple[str, int, list[tuple[float, str, str]]]]
+    slots: int | None = None
+    """How many of the node's slots the shard may use now; None where there is one shard."""
 
 
 class Store(msgspec.Struct):

@@ -15,6 +15,7 @@
     ├── Conflict                     the state of the thing forbids the request         409
     │   ├── KeyConflict              idempotency key reused with another payload        409
     │   └── PlanStale                the world moved since the plan was made            412
+    ├── WrongShard                   another shard keeps this: ask that one             421
     ├── Forbidden                    the token is wrong, or its role is too low         403
     ├── Refused                      not now; retry after `retry_after` seconds         429
     │   ├── QueueFull                a bound of P5 is reached                           429
@@ -183,6 +184,17 @@ class PlanStale(Conflict):
 
     code, status = "plan_stale", 412
     default_hint = "look at the new plan, then give its --plan-id"
+
+
+class WrongShard(OmniMindError):
+    """Another shard keeps this.
+
+    `details` hold its number as `shard` and, for a submission, the `queue` that it is for. Clients find
+    the right shard by themselves; who sees this has spoken to a coordinator directly.
+    """
+
+    code, status = "wrong_shard", 421
+    default_hint = "use omnimind.connect, which finds the right shard by itself"
 
 
 class Forbidden(OmniMindError):

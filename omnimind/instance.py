@@ -13,7 +13,7 @@
         lock             held by the supervisor (flock)
         instance.json    `Record`: who runs, and where it can be reached
         settings.json    the settings in effect
-        coordinator.sock the coordinator's socket, 0600
+        coordinator.sock the coordinator's socket, 0600; of shard n: coordinator-n.sock
         ended            left by `omnimind down`: the next start takes nothing of Ray's up again
 
 A unix socket's path has at most 107 bytes. Where HOME is too long for that, its sockets are reached by
@@ -115,6 +115,11 @@ class Paths:
     def needs_alias(self) -> bool:
         """Return whether a socket of this instance is reached by the alias."""
         return self.ray_temp != self.ray or not _fits(self.run / "coordinator.sock")
+
+
+def shard_socket(socket: Path, shard: int) -> Path:
+    """Return the socket of a shard's coordinator, given that of shard 0: both lie side by side."""
+    return socket.with_name(f"{socket.stem}-{shard}{socket.suffix}") if shard else socket
 
 
 def home_path(given: str | os.PathLike[str] | None, environ: Mapping[str, str] = os.environ) -> Path:

@@ -18,6 +18,8 @@ from omnimind.cluster.sends import Batch
 from omnimind.ids import epoch_of
 
 _REMEMBERED = 10_000
+_HURRY = 0.02
+"""Seconds between two heartbeats that tell of a change, at the least."""
 
 
 class StartBatch(msgspec.Struct, frozen=True):
@@ -54,6 +56,8 @@ class SendHeartbeat(msgspec.Struct, frozen=True):
 
     incarnation: str
     batches: tuple[tuple[int, int | None, float | None], ...]
+    slots: int | None = None
+    """How many slots of the node the coordinator's shard may use; None where there is one shard."""
 
 
 Command = StartBatch | KillBatch | SendReport | SendJoin | SendHeartbeat
@@ -105,6 +109,9 @@ class NodeAgent:
         self._resend = resend
         self._kill_grace = kill_grace
         self._next_heartbeat = 0.0
+        self._sent_heartbeat = 0.0
+        self.slots: int | None = None
+        """How many slots of the node this agent's shard may use; None: all, there is one shard."""
         self._next_join = 0.0
 
     @property
@@ -292,10 +299,26 @@ class NodeAgent:
                 report.sent_at = now
                 commands.append(self._send(number, report))
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + self._heartbeat
-            batches = tuple((f, h.current, h.since) for f, h in self.held.items())
-            commands.append(SendHeartbeat(self.incarnation, batches))
+            commands.append(self._beat(now))
         return commands
+
+    def _beat(self, now: float) -> SendHeartbeat:
+        self._next_heartbeat = now + self._heartbeat
+        self._sent_heartbeat = now
+        batches = tuple((f, h.current, h.since) for f, h in self.held.items())
+        return SendHeartbeat(self.incarnation, batches, self.slots)
+
+    def may_use(self, slots: int, now: float) -> list[Command]:
+        """Note how many slots the shard may use from now on, and tell its coordinator soon."""
+        if slots == self.slots:
+            return []
+        self.slots = slots
+        if not self.joined:
+            return []
+        if now - self._sent_heartbeat >= _HURRY:
+            return [self._beat(now)]
+        self._next_heartbeat = min(self._next_heartbeat, self._sent_heartbeat + _HURRY)
+        return []
 
     def _over_time(self, held: Held, now: float) -> list[Command]:
         if held.ended or held.killing or held.current is None or held.since is None:

@@ -29,7 +29,7 @@ from omnimind.cluster.states import Line, TaskStatus
 from omnimind.cluster.task import DistributedTask
 from omnimind.cluster.timers import Timers
 from omnimind.errors import OmniMindError
-from omnimind.ids import fence
+from omnimind.ids import SHARDS_MAX, fence
 
 DEFAULT_QUEUE = "default"
 
@@ -38,7 +38,8 @@ class CoordinatorCore:
     """Every decision about tasks and nodes of one shard.
 
     node_id: who coordinates, for the status. seed: of the chance in retries and random placement.
-    strategy: see `placement`. The first event must be `Recovered`.
+    strategy: see `placement`. shard: which of how many `shards` it is (see `sharding`). The first event
+    must be `Recovered`.
     """
 
     def __init__(
@@ -48,8 +49,11 @@ class CoordinatorCore:
         *,
         seed: int = 0,
         strategy: str = "least_loaded",
+        shard: int = 0,
+        shards: int = 1,
     ) -> None:
         self.node_id = node_id
+        self.shard, self.shards = shard, shards
         self.limits = limits or CoreLimits()
         self.random = Random(seed)
         self.epoch = 0
@@ -148,13 +152,15 @@ class CoordinatorCore:
 
     def next_fence(self, tasks: int) -> int:
         """Grant fences to a batch of `tasks` tasks and return the first."""
-        base = fence(self.epoch, self.counter)
+        base = fence(self.epoch, self.counter, self.shard)
         self.counter += tasks
         return base
 
     def next_seq(self) -> int:
-        """Return the next number in order of submission."""
+        """Return the next number in order of submission; no two shards give the same one."""
         self.seq += 1
+        if self.shards > 1:
+            self.seq += (self.shard - self.seq) % SHARDS_MAX
         return self.seq
 
     def save(self, task: DistributedTask, fx: Effects) -> None:

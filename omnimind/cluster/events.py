@@ -95,12 +95,16 @@ class NodeJoined(msgspec.Struct):
 
 
 class Heartbeat(msgspec.Struct):
-    """A node lives, and holds these batches: (fence, index that runs, since when)."""
+    """A node lives, and holds these batches: (fence, index that runs, since when).
+
+    slots: how many slots this shard may use there now; None: as many as before.
+    """
 
     node_id: str
     incarnation: str
     batches: tuple[tuple[int, int | None, float | None], ...] = ()
     pids: dict[str, int] | None = None
+    slots: int | None = None
 
 
 class NodeGone(msgspec.Struct):

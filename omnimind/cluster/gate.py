@@ -5,11 +5,14 @@ transaction, and releases the sends when that transaction is committed: a group 
 transaction is being written, the next one gathers.
 
 Between the core's decision and the commit the ledger lags behind. So facts for the core are read
-through the gate, which lays what is not yet committed over what the ledger says.
+through the gate, which lays what is not yet committed over what the ledger says. Where reading takes
+time (a database on another machine), the reader takes `hold` first: what is committed between its read
+and its use lies over it, too.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -89,6 +92,25 @@ class CommitGate:
         self._later = _Overlay()
         """Over what gathers; `_sooner` over what is being written."""
         self._sooner = _Overlay()
+        self._commits = 0
+        self._holds: dict[int, int] = {}
+        """Of each reader, how many commits there were before it began to read."""
+        self._hold = 0
+        self._kept: deque[tuple[int, _Overlay]] = deque()
+        """Over what was committed since the first of them began."""
+
+    def hold(self) -> int:
+        """Keep what is committed from now on in sight, until `release` of the number returned."""
+        self._hold += 1
+        self._holds[self._hold] = self._commits
+        return self._hold
+
+    def release(self, hold: int) -> None:
+        """End a hold; a second call does nothing."""
+        self._holds.pop(hold, None)
+        oldest = min(self._holds.values(), default=self._commits)
+        while self._kept and self._kept[0][0] <= oldest:
+            self._kept.popleft()
 
     def add(self, effects: Effects) -> None:
         """Take in what a core returned."""
@@ -122,6 +144,10 @@ class CommitGate:
     def committed(self) -> list[Send]:
         """Return the sends that may leave now that the transaction of `take` is durable."""
         sends = [send for effects in self._writing for send in effects.sends]
+        self._commits += 1
+        if self._holds:
+            self._sooner.fold(self._writing)
+            self._kept.append((self._commits, self._sooner))
         self._writing = []
         self._sooner = _Overlay()
         return sends
@@ -142,11 +168,11 @@ class CommitGate:
                 refused.append(send)
         return refused
 
-    def _overlays(self) -> tuple[_Overlay, _Overlay]:
-        """Return what is not committed yet, the older part first."""
+    def _overlays(self) -> tuple[_Overlay, ...]:
+        """Return what the ledger may not have said yet, the oldest part first."""
         self._sooner.fold(self._writing)
         self._later.fold(self._gathering)
-        return self._sooner, self._later
+        return (*(overlay for _, overlay in self._kept), self._sooner, self._later)
 
     def look_up(self, submit: Submit, live: dict[str, DistributedTask], facts: Facts) -> None:
         """Fill in what a submission must know: its dependencies, its keys, whether it was sent before.

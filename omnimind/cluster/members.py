@@ -47,6 +47,7 @@ def joined(core: CoordinatorCore, event: ev.NodeJoined, now: float, fx: Effects)
     if again and known is not None:
         known.last_heartbeat = now
         known.pids = node.pids
+        core.index.resize(known, node.max_concurrent_tasks)
         node = known
     else:
         node.current_tasks = 0
@@ -77,7 +78,7 @@ def _answer(event: ev.NodeJoined, fx: Effects) -> None:
 
 
 def heartbeat(core: CoordinatorCore, event: ev.Heartbeat, now: float, fx: Effects) -> None:
-    """Note that a node lives, and compare what it holds with what it should hold."""
+    """Note that a node lives, how many slots it gives, and what it holds."""
     node = core.nodes.get(event.node_id)
     if node is None or core.joined.get(event.node_id) != event.incarnation:
         if node is not None and node.incarnation == event.incarnation and node.status is NodeStatus.OFFLINE:
@@ -98,6 +99,14 @@ def heartbeat(core: CoordinatorCore, event: ev.Heartbeat, now: float, fx: Effect
         node.status = node.ordered or NodeStatus.ACTIVE
         core.index.refresh(node)
         attempts.unblock(core, node.capabilities)
+    if event.slots is not None and event.slots != node.max_concurrent_tasks:
+        core.index.resize(node, event.slots)
+        attempts.unblock(core, node.capabilities)
+    _compare(core, event, now, fx)
+
+
+def _compare(core: CoordinatorCore, event: ev.Heartbeat, now: float, fx: Effects) -> None:
+    """Compare what a node holds with what it should hold."""
     held = {fence: (current, since) for fence, current, since in event.batches}
     mine = core.by_node.get(event.node_id, {})
     for fence in held:

@@ -40,6 +40,8 @@ class NodeInfo(msgspec.Struct):
     """What runs there: of ``omnimind``, ``python`` and ``ray``. Empty when it did not say."""
     clock_skew: float | None = None
     """Its clock minus the coordinator's when it last joined, in seconds."""
+    slots: int | None = None
+    """All slots of the machine, of which `max_concurrent_tasks` are this shard's now; None: the same."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.capabilities, set):
@@ -88,4 +90,5 @@ class NodeInfo(msgspec.Struct):
             "drain_deadline": self.drain_deadline,
             "versions": dict(self.versions),
             "clock_skew": self.clock_skew,
+            "slots": self.max_concurrent_tasks if self.slots is None else self.slots,
         }

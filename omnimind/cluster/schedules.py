@@ -14,6 +14,7 @@ from omnimind.cluster import submission
 from omnimind.cluster.policies import MAX_NAME, Schedule
 from omnimind.cluster.records import AuditSaved, ScheduleRemoved, ScheduleSaved, task_from_row
 from omnimind.cluster.sends import Effects, Reply
+from omnimind.cluster.sharding import bucket_of
 from omnimind.errors import Conflict, InvalidInput, NotFound, OmniMindError
 from omnimind.ids import derived_task_id
 
@@ -159,7 +160,7 @@ def _submit(core: CoordinatorCore, schedule: Schedule, now: float, fx: Effects) 
         )
         return None
     core.counter += 1
-    task.task_id = derived_task_id(now, core.epoch, core.counter)
+    task.task_id = derived_task_id(now, core.epoch, core.counter, bucket_of(task.queue))
     task.origin = f"schedule:{schedule.name}"
     if task.deadline is not None:
         # A template's deadline is seconds from each run.
