@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from actors.facts import FactReader
 from omnimind.clock import Clock
 from omnimind.cluster import events as ev
 from omnimind.cluster.core import CoordinatorCore
-from omnimind.cluster.gate import CommitGate
+from omnimind.cluster.gate import CommitGate, Facts
 from omnimind.cluster.records import task_from_row
 from omnimind.cluster.sends import Ended, Fetch, Refusal, Reply, Send
+from omnimind.cluster.task import DistributedTask
 from omnimind.errors import LedgerFenced, LedgerUnavailable, OmniMindError, Refused
 from omnimind.ledger.interface import Ledger
 
@@ -30,6 +32,8 @@ log = logging.getLogger("omnimind.coordinator")
 _REOPEN_EVERY = 1.0
 _MAINTAIN_EVERY = 60.0
 _MAINTAIN_FULL = 2.0
+_MAINTAIN_REMOTE = 5.0
+"""Seconds: a database on the network is asked this often whether it is there, and who owns it."""
 _SHORTEST_SLEEP = 0.005
 
 
@@ -65,10 +69,15 @@ class Engine:
         self._dirty = asyncio.Event()
         self._early = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="omnimind-ledger")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="omnimind-read")
+        # A listing must not hold up those who wait for facts, or the next page of a line.
+        self._reader = ThreadPoolExecutor(2 if ledger.remote else 1, thread_name_prefix="omnimind-read")
+        self._fact_reader = ThreadPoolExecutor(1, thread_name_prefix="omnimind-facts")
         self._tasks: list[asyncio.Task[None]] = []
         self._reads: set[asyncio.Task[None]] = set()
         self._generation = 0
+        self._facts = FactReader(ledger, partial(self._in, self._fact_reader))
+        self._broken: OmniMindError | None = None
+        """What the writer's connection was found to suffer from outside a commit."""
 
     async def start(self) -> None:
         """Open the ledger, recover the core from it and begin to work."""
@@ -90,6 +99,7 @@ class Engine:
         await self._in(self._writer, self.ledger.close)
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=False)
+        self._fact_reader.shutdown(wait=False)
 
     async def _open(self, after: int | None = None) -> None:
         """Open the ledger; `after` is this engine's own last epoch, when it is not the first time."""
@@ -110,14 +120,23 @@ class Engine:
 
     async def _maintain_loop(self) -> None:
         """Let the ledger do what can wait, and look for room when there was none."""
+        usual = _MAINTAIN_REMOTE if self.ledger.remote else _MAINTAIN_EVERY
         while True:
-            await asyncio.sleep(_MAINTAIN_FULL if self.ledger.full else _MAINTAIN_EVERY)
-            if self.trouble is None:
-                try:
-                    await self.on_writer(self.ledger.maintain)
-                except OmniMindError as error:
-                    log.warning("the ledger cannot be maintained: %s", error)
-                self._look_at_space()
+            await asyncio.sleep(_MAINTAIN_FULL if self.ledger.full else usual)
+            await self._maintain()
+
+    async def _maintain(self) -> None:
+        if self.trouble is not None or self._broken is not None:
+            return
+        generation = self._generation
+        try:
+            await self.on_writer(self.ledger.maintain)
+        except OmniMindError as error:
+            log.warning("the ledger cannot be maintained: %s", error)
+            if self.ledger.remote and generation == self._generation:
+                self._broken = error
+                self._dirty.set()
+        self._look_at_space()
 
     async def _in(self, pool: ThreadPoolExecutor, call: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, call, *args)
@@ -154,15 +173,57 @@ class Engine:
         finally:
             self._requests.pop(number, None)
 
-    async def submit(self, tasks: list[Any]) -> Any:
+    async def submit(self, tasks: list[DistributedTask]) -> Any:
         """Submit tasks, with the facts that the core must know."""
 
-        def make(request: int) -> ev.Submit:
+        def make(request: int, facts: Facts) -> ev.Submit:
             event = ev.Submit(request, tasks)
-            self.gate.look_up(event, self.core.tasks, self.ledger)
+            self.gate.look_up(event, self.core.tasks, facts)
             return event
 
-        return await self.ask(make)
+        first = next(([t.task_id] for t in tasks if t.key is None), [])
+        after = [i for t in tasks for i in t.after]
+        return await self._ask_knowing(make, ids=[*first, *after], keys=[t.key for t in tasks if t.key])
+
+    async def ask_about(self, ids: list[str], make: Callable[[int, list[DistributedTask]], ev.Event]) -> Any:
+        """Do as `ask`, with those of the tasks `ids` that the core does not hold."""
+
+        def with_tasks(request: int, facts: Facts) -> ev.Event:
+            return make(request, self.gate.load(ids, self.core.tasks, facts))
+
+        return await self._ask_knowing(with_tasks, rows=ids)
+
+    async def _ask_knowing(self, make: Callable[[int, Facts], ev.Event], **wanted: list[str]) -> Any:
+        """Do as `ask`, with the facts about `wanted`: read at once where that is quick, else off the loop."""
+        if not self.ledger.remote or not any(wanted.values()):
+            return await self.ask(lambda request: make(request, self.ledger))
+        while True:
+            if self.trouble is not None:
+                raise self.trouble
+            gate, generation = self.gate, self._generation
+            hold = gate.hold()
+            try:
+                facts = await self._facts(**wanted)
+            except LedgerUnavailable:
+                # Is it gone for the writer, too? Then those who come next need not wait for it.
+                self._spawn(self._maintain())
+                gate.release(hold)
+                raise
+            except BaseException:
+                gate.release(hold)
+                raise
+            if generation == self._generation:
+                break
+            gate.release(hold)
+
+        def fed(request: int) -> ev.Event:
+            try:
+                return make(request, facts)
+            finally:
+                gate.release(hold)
+
+        # Nothing was awaited since the facts came, nor is it before the event is fed.
+        return await self.ask(fed)
 
     def read(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         """Run a read of the ledger beside the loop."""
@@ -186,11 +247,14 @@ class Engine:
                 case Ended():
                     self._ended(send)
                 case Fetch():
-                    task = asyncio.create_task(self._fetch(send, self._generation))
-                    self._reads.add(task)
-                    task.add_done_callback(self._reads.discard)
+                    self._spawn(self._fetch(send, self._generation))
                 case _:
                     self._outside(send)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
 
     async def _fetch(self, send: Fetch, generation: int) -> None:
         rows: list[Any] | None = None
@@ -214,25 +278,37 @@ class Engine:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            if self._broken is not None and not await self._survived(self._broken):
+                return
             records = self.gate.take()
             while records is not None:
                 try:
                     if records:
                         await self._in(self._writer, self.ledger.write, records)
-                except LedgerFenced:
-                    log.error("another coordinator owns the ledger: this one stops")  # noqa: TRY400
-                    self._fenced()
-                    return
                 except Exception as error:  # noqa: BLE001 (whatever it was, nothing of it may be released)
-                    await self._recover(error)
+                    if not await self._survived(error):
+                        return
                     break
                 self._release(self.gate.committed())
                 self._look_at_space()
                 records = self.gate.take()
 
+    async def _survived(self, error: Exception) -> bool:
+        """Open the ledger again after an error; return False when another coordinator owns it now."""
+        try:
+            if isinstance(error, LedgerFenced):
+                raise error
+            await self._recover(error)
+        except LedgerFenced:
+            log.error("another coordinator owns the ledger: this one stops")  # noqa: TRY400
+            self._fenced()
+            return False
+        return True
+
     async def _recover(self, error: Exception) -> None:
         """Refuse those who wait, and open the ledger again as soon as that is possible."""
-        refusal = error if isinstance(error, Refused) else LedgerUnavailable(f"the ledger failed: {error}")
+        self._broken = None
+        refusal = error if isinstance(error, Refused) else _as_refusal(error)
         log.warning("a commit failed, nothing of it was accepted: %s", error)
         self.trouble = refusal
         self._generation += 1
@@ -241,9 +317,11 @@ class Engine:
             await asyncio.sleep(_REOPEN_EVERY)
             try:
                 await self._in(self._writer, self.ledger.close)
-                await self._open()
+                await self._open(self.core.epoch)
+            except LedgerFenced:
+                raise
             except OmniMindError as again:
-                self.trouble = again
+                self.trouble = again if isinstance(again, Refused) else _as_refusal(again)
                 log.warning("the ledger cannot be opened yet: %s", again)
             else:
                 log.warning("the ledger is back: epoch %d", self.core.epoch)
@@ -259,3 +337,11 @@ class Engine:
             self._early.clear()
             if self.trouble is None:
                 self.feed(ev.Tick())
+
+
+def _as_refusal(error: Exception) -> LedgerUnavailable:
+    """Return what callers are told while the ledger is not open: to come again."""
+    if isinstance(error, OmniMindError):
+        again = error.retry_after or _REOPEN_EVERY
+        return LedgerUnavailable(f"the ledger failed: {error.message}", hint=error.hint, retry_after=again)
+    return LedgerUnavailable(f"the ledger failed: {error}", retry_after=_REOPEN_EVERY)

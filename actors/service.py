@@ -234,11 +234,10 @@ class Service:
             return {i: _would_cancel(t) for i, t in before.items()}
         ended = {i: t.status.value for i, t in before.items() if t.terminal}
 
-        def make(number: int) -> ev.Cancel:
-            rows = self.engine.gate.load(request.ids, self.engine.core.tasks, self.engine.ledger)
-            return ev.Cancel(number, request.ids, rows)
+        def make(number: int, held: list[DistributedTask]) -> ev.Cancel:
+            return ev.Cancel(number, request.ids, held)
 
-        done = (await self.engine.ask(make)).detail
+        done = (await self.engine.ask_about(request.ids, make)).detail
         await self.audit(request.actor, "task.cancel", request.ids, request.reason)
         words = {"stopping": "cancelling"}
         return {i: ended.get(i) or words.get(what, what) for i, what in done.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -66,19 +66,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line)
 
 
+def _server(folder: Path, **settings: Any) -> PostgresServer:
+    from omnimind.testing.postgres import PostgresServer
+
+    _let_pass(folder)
+    try:
+        return PostgresServer(folder / "server", **settings)
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """Return a running PostgreSQL server that only this test has, to be killed and started again."""
+    with _server(tmp_path).running() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """Return a PostgreSQL server that runs for the whole session; tests that kill one make their own."""
-    from omnimind.testing.postgres import PostgresServer
-
-    folder = tmp_path_factory.mktemp("postgres")
-    _let_pass(folder)
-    try:
-        # No test of this server's is about what a power cut leaves.
-        server = PostgresServer(folder / "server", fsync="off")
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-    with server.running():
+    # No test of this server's is about what a power cut leaves.
+    with _server(tmp_path_factory.mktemp("postgres"), fsync="off").running() as server:
         yield server
 
 

@@ -16,12 +16,13 @@ from typing import Any, Protocol
 import msgspec
 
 from omnimind.cluster.events import KnownTask, Recovered
-from omnimind.cluster.records import AttemptRow, Records, TaskRow
+from omnimind.cluster.records import AttemptRow, ClaimSaved, Records, TaskRow
 
 # Named here, since inside the classes below `list` is a method.
 Ids = list[str]
 Sentences = list[str]
 Attempts = list[AttemptRow]
+Claims = list[ClaimSaved]
 LogLines = list[tuple[int, float, str, str]]
 AuditEntries = list[tuple[float, str, str, str, str]]
 
@@ -39,6 +40,16 @@ class TaskFilter(msgspec.Struct, frozen=True):
     since: float | None = None
     until: float | None = None
     discarded: bool | None = None
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How many shards there are. target: to how many they are being brought; leaving: from how many they
+    were, while what has moved is still to be deleted where it was. See `ledger.rebalance`.
+    """
+
+    shards: int = 1
+    target: int | None = None
+    leaving: int | None = None
 
 
 class Page(msgspec.Struct):
@@ -102,6 +113,15 @@ class Ledger(Protocol):
 
     def known_keys(self, keys: list[str]) -> dict[str, KnownTask]:
         """Return the tasks that stand under these idempotency keys, with their digests."""
+
+    def claims(self, keys: list[str]) -> dict[str, ClaimSaved]:
+        """Return for which tasks these keys stand, of those whose home is this shard."""
+
+    def old_claims(self, before: float, after: tuple[float, str], limit: int) -> Claims:
+        """Return claims that were made before a time, beyond (at, key), in that order."""
+
+    def layout(self) -> Layout:
+        """Return how many shards there are. Shard 0's ledger knows."""
 
     def ready(self, queue: str, after: tuple[float, int], limit: int) -> list[TaskRow]:
         """Return ready tasks of a queue beyond (rank, seq), in that order."""

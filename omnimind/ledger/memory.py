@@ -14,6 +14,7 @@ import msgspec
 from omnimind.cluster.events import KnownTask, Recovered
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.records import (
+    ClaimSaved,
     Records,
     TaskRow,
     references,
@@ -26,7 +27,9 @@ from omnimind.ledger.interface import (
     About,
     Attempts,
     AuditEntries,
+    Claims,
     Ids,
+    Layout,
     LogLines,
     Page,
     Sentences,
@@ -133,6 +136,16 @@ class MemoryLedger:
     def known_keys(self, keys: list[str]) -> dict[str, KnownTask]:
         store = self.store
         return {key: _known(store.rows[store.keys[key]]) for key in keys if key in store.keys}
+
+    def claims(self, keys: list[str]) -> dict[str, ClaimSaved]:
+        return {key: self.store.claims[key] for key in keys if key in self.store.claims}
+
+    def old_claims(self, before: float, after: tuple[float, str], limit: int) -> Claims:
+        found = [c for c in self.store.claims.values() if c.at < before and (c.at, c.key) > after]
+        return sorted(found, key=lambda c: (c.at, c.key))[:limit]
+
+    def layout(self) -> Layout:
+        return Layout()
 
     def _line(self, line: Line, queue: str | None = None, after: tuple[float, int] = _FIRST) -> list[TaskRow]:
         rows = [

@@ -15,6 +15,8 @@ from omnimind.cluster.records import (
     AuditSaved,
     BlobSaved,
     CheckpointSaved,
+    ClaimRemoved,
+    ClaimSaved,
     Discarded,
     HandlerSaved,
     LogSaved,
@@ -56,6 +58,7 @@ class Store(msgspec.Struct):
     blobs: dict[str, bytes] = msgspec.field(default_factory=dict)
     orphans: dict[str, float] = msgspec.field(default_factory=dict)
     """Since when nobody needs these handlers and blobs."""
+    claims: dict[str, ClaimSaved] = msgspec.field(default_factory=dict)
     audit: list[AuditSaved] = msgspec.field(default_factory=list)
 
     def copied(self) -> Store:
@@ -125,6 +128,10 @@ class Store(msgspec.Struct):
             case BlobSaved(digest=digest, data=data):
                 self.blobs.setdefault(digest, data)
                 self.orphans.pop(digest, None)
+            case ClaimSaved(key=key):
+                self.claims[key] = record
+            case ClaimRemoved(key=key):
+                self.claims.pop(key, None)
             case LogSaved(task_id=task_id, lines=lines):
                 if task_id in self.seq_of:
                     kept = self.logs.setdefault(task_id, [])

@@ -161,8 +161,12 @@ class PostgresLedger(Reads):
     # ------------------------------------------------------------------------------------- maintenance
 
     def maintain(self) -> None:
-        """Look at the size and whether the server answers; let new tasks try a disk that was full again."""
-        self._bytes = self._size()
+        """See that the server is there and the epoch still this one; let new tasks try a full disk again."""
+        with self._lock, self._transaction() as cursor:
+            self._begin(cursor)
+            row = cursor.execute(pg.SIZE.encode()).fetchone()
+            cursor.execute(b"ROLLBACK")
+        self._bytes = row[0] if row else 0
         self._full = False
 
     # ------------------------------------------------------------------------------------------ reading

@@ -14,6 +14,8 @@ from omnimind.cluster.records import (
     AuditSaved,
     BlobSaved,
     CheckpointSaved,
+    ClaimRemoved,
+    ClaimSaved,
     Discarded,
     HandlerSaved,
     LogSaved,
@@ -141,6 +143,10 @@ def _other(record: Record) -> list[Statement]:  # noqa: C901  one case for each 
             return [_plain(sql.SAVE_HANDLER, (digest, spec)), _plain(sql.SAVE_TYPE, (task_type, digest))]
         case BlobSaved(digest=digest, data=data):
             return [_plain(sql.SAVE_BLOB, (digest, data))]
+        case ClaimSaved(key=key, task_id=task_id, digest=claimed, at=at):
+            return [_plain(sql.SAVE_CLAIM, (key, task_id, claimed, at))]
+        case ClaimRemoved(key=key):
+            return [_plain(sql.REMOVE_CLAIM, (key,))]
         case LogSaved(task_id=task_id, fence=fence, lines=lines):
             return _log(escape(task_id), fence, lines)
         case AuditSaved(at=at, actor=actor, verb=verb, subject=subject, detail=detail):

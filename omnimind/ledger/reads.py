@@ -11,13 +11,15 @@ import msgspec
 from omnimind.cluster.events import KnownTask, Recovered
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.policies import QueuePolicy, Schedule
-from omnimind.cluster.records import TaskRow, task_from_row
+from omnimind.cluster.records import ClaimSaved, TaskRow, task_from_row
 from omnimind.cluster.states import Line, TaskStatus
 from omnimind.ledger import statements as sql
 from omnimind.ledger.interface import (
     Attempts,
     AuditEntries,
+    Claims,
     Ids,
+    Layout,
     LogLines,
     Page,
     Sentences,
@@ -66,6 +68,18 @@ class Reads:
             for query in sql.among(statement, values)
             for name, task_id, status, digest, cause in self._read(*query)
         }
+
+    def claims(self, keys: list[str]) -> dict[str, ClaimSaved]:
+        return {
+            row[0]: ClaimSaved(*row) for query in sql.among(sql.CLAIMS, keys) for row in self._read(*query)
+        }
+
+    def old_claims(self, before: float, after: tuple[float, str], limit: int) -> Claims:
+        return [ClaimSaved(*row) for row in self._read(sql.OLD_CLAIMS, (before, *after, limit))]
+
+    def layout(self) -> Layout:
+        found = self._read(sql.LAYOUT)
+        return Layout(*found[0]) if found else Layout()
 
     def ready(self, queue: str, after: tuple[float, int], limit: int) -> list[TaskRow]:
         return self._read(sql.READY, (queue, *after, limit))

@@ -179,6 +179,27 @@ audit = Table(
     Column("detail", Text, nullable=False),
 )
 
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("task_id", Text, nullable=False),
+    Column("digest", LargeBinary),
+    Column("at", Double, nullable=False),
+)
+"""For which task a key stands whose home is this shard, wherever the task is. Empty with one shard."""
+Index("claims_at", claims.c.at)
+
+layout = Table(
+    "layout",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("shards", Integer, nullable=False),
+    Column("target", Integer),
+    Column("leaving", Integer),
+)
+"""One row, in shard 0 only: see `ledger.rebalance`. No row: one shard, as ever."""
+
 ledger = Table(
     "ledger",
     metadata,

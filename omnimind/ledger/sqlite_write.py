@@ -12,6 +12,8 @@ from omnimind.cluster.records import (
     AuditSaved,
     BlobSaved,
     CheckpointSaved,
+    ClaimRemoved,
+    ClaimSaved,
     Discarded,
     HandlerSaved,
     LogSaved,
@@ -102,6 +104,10 @@ def _other(connection: sqlite3.Connection, record: Record) -> None:  # noqa: C90
             execute(sql.SAVE_TYPE, (task_type, digest))
         case BlobSaved(digest=digest, data=data):
             execute(sql.SAVE_BLOB, (digest, data))
+        case ClaimSaved(key=key, task_id=task_id, digest=data, at=at):
+            execute(sql.SAVE_CLAIM, (key, task_id, data, at))
+        case ClaimRemoved(key=key):
+            execute(sql.REMOVE_CLAIM, (key,))
         case LogSaved(task_id=task_id, fence=fence, lines=lines):
             _log(connection, task_id, fence, lines)
         case AuditSaved(at=at, actor=actor, verb=verb, subject=subject, detail=detail):

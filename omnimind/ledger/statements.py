@@ -110,6 +110,11 @@ USE_HANDLER: Final = (
 SAVE_BLOB: Final = (
     "INSERT INTO blobs (digest, data) VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET orphan_since = NULL"
 )
+SAVE_CLAIM: Final = (
+    "INSERT INTO claims (key, task_id, digest, at) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id, digest = excluded.digest, at = excluded.at"
+)
+REMOVE_CLAIM: Final = "DELETE FROM claims WHERE key = ?"
 LAST_LOG: Final = (
     "SELECT coalesce((SELECT max(number) FROM logs WHERE task_id = tasks.id), 0) FROM tasks WHERE id = ?"
 )
@@ -214,6 +219,11 @@ LAST_SEQ: Final = (
     "SELECT max((SELECT coalesce(max(seq), 0) FROM tasks), (SELECT pruned_seq FROM ledger WHERE id = 1))"
 )
 FIND: Final = "SELECT id FROM tasks WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+CLAIMS: Final = "SELECT key, task_id, digest, at FROM claims WHERE key IN"
+OLD_CLAIMS: Final = (
+    "SELECT key, task_id, digest, at FROM claims WHERE at < ? AND (at, key) > (?, ?) ORDER BY at, key LIMIT ?"
+)
+LAYOUT: Final = "SELECT shards, target, leaving FROM layout WHERE id = 1"
 ATTEMPTS: Final = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts WHERE task_id = ? ORDER BY n"
 LOGS: Final = (
     "SELECT number, at, level, text FROM logs WHERE task_id = ? AND number > ? ORDER BY number LIMIT ?"

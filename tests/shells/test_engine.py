@@ -174,11 +174,11 @@ def test_a_commit_that_fails_has_never_happened(
                     raise LedgerFull(msg)
                 write(records)
 
-            def full_open(window: int) -> Any:
+            def full_open(window: int, *, after: int | None = None) -> Any:
                 if failing:
                     msg = "no space"
                     raise LedgerFull(msg)
-                return open_(window)
+                return open_(window, after=after)
 
             ledger.write, ledger.open = full_write, full_open
             lost = tasks(3)
