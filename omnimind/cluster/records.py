@@ -109,6 +109,21 @@ class BlobSaved(msgspec.Struct, frozen=True, tag=True):
     data: bytes
 
 
+class ClaimSaved(msgspec.Struct, frozen=True, tag=True):
+    """Let a key stand for a task, in whatever shard that is (`at`: Unix seconds)."""
+
+    key: str
+    task_id: str
+    digest: bytes | None
+    at: float
+
+
+class ClaimRemoved(msgspec.Struct, frozen=True, tag=True):
+    """Let a key stand for nothing any more; one that stood for nothing changes nothing."""
+
+    key: str
+
+
 class LogSaved(msgspec.Struct, frozen=True, tag=True):
     """Append lines that a handler logged: (Unix seconds, level, text)."""
 
@@ -145,6 +160,8 @@ Record = (
     | CheckpointSaved
     | HandlerSaved
     | BlobSaved
+    | ClaimSaved
+    | ClaimRemoved
     | LogSaved
     | AuditSaved
 )

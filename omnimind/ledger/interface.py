@@ -43,8 +43,10 @@ class TaskFilter(msgspec.Struct, frozen=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """How many shards there are. target: to how many they are being brought; leaving: from how many they
-    were, while what has moved is still to be deleted where it was. See `ledger.rebalance`.
+    """How many shards there are; see `ledger.rebalance`.
+
+    target: to how many they are being brought. leaving: from how many they were brought here, while what
+    has moved is still to be deleted where it was.
     """
 
     shards: int = 1

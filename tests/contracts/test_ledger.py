@@ -15,6 +15,8 @@ from omnimind.cluster.records import (
     AuditSaved,
     BlobSaved,
     CheckpointSaved,
+    ClaimRemoved,
+    ClaimSaved,
     Discarded,
     HandlerSaved,
     LogSaved,
@@ -32,7 +34,7 @@ from omnimind.cluster.states import Line, TaskStatus
 from omnimind.cluster.task import DistributedTask, TaskOptions
 from omnimind.errors import LedgerError, LedgerFenced, NotFound, Pruned
 from omnimind.ledger import retention
-from omnimind.ledger.interface import Ledger, TaskFilter
+from omnimind.ledger.interface import Layout, Ledger, TaskFilter
 from omnimind.ledger.memory import MemoryLedger
 from omnimind.ledger.memory_store import Store
 from omnimind.ledger.opening import open_ledger
@@ -639,3 +641,24 @@ def test_maintenance_and_figures(ledger: Ledger) -> None:
 def test_closing_twice_does_nothing(ledger: Ledger) -> None:
     ledger.close()
     ledger.close()
+
+
+# ------------------------------------------------------------------------------------------------ shards
+
+
+def test_a_key_stands_for_the_task_that_claimed_it_last(ledger: Ledger) -> None:
+    first, second = ClaimSaved("k\0y", "tsk_1", b"d1", 5.0), ClaimSaved("k\0y", "tsk_2", None, 7.0)
+    other = ClaimSaved("other", "tsk_3", b"", 6.0)
+    ledger.write(Records(others=[first, other]))
+    assert ledger.claims(["k\0y", "other", "none"]) == {"k\0y": first, "other": other}
+    ledger.write(Records(others=[second]))
+    assert ledger.claims(["k\0y"]) == {"k\0y": second}
+    assert ledger.old_claims(7.0, (0.0, ""), 10) == [other]
+    assert ledger.old_claims(8.0, (0.0, ""), 1) == [other]
+    assert ledger.old_claims(8.0, (6.0, "other"), 10) == [second]
+    ledger.write(Records(others=[ClaimRemoved("k\0y"), ClaimRemoved("none")]))
+    assert ledger.claims(["k\0y", "other"]) == {"other": other}
+
+
+def test_a_ledger_that_was_never_sharded_has_one_shard(ledger: Ledger) -> None:
+    assert ledger.layout() == Layout(shards=1)
