@@ -72,6 +72,7 @@ class Paths:
         self.ledger = self.home / "ledger.db"
         self.token = self.home / "token"
         self.ray_token = self.home / "ray-token"
+        self.session_key = self.home / "session-key"
         self.packages = self.home / "packages"
         self.ray = self.home / "ray"
         self.logs = self.home / "logs"

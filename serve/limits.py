@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from serve.problems import problem, problem_response
+from serve.problems import problem, problem_response, unexpected
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,6 +29,8 @@ _SAFE_HEADERS = [
 
 class Limits:
     """Refuses bodies that are too large (413) or come too slowly (408), and adds the headers that protect.
+
+    Faults of ours leave it as problems too.
 
     max_body: bytes of an ordinary body; max_stream: of an NDJSON stream, which is read as it comes.
     body_seconds: longest wait for the next piece of a body.
@@ -85,4 +87,9 @@ class Limits:
             refusal = problem(413, "body_too_large", too_large.detail)
             await problem_response(refusal, {"Connection": "close"})(scope, receive, answer)
             return
-        await self._app(scope, limited, answer)
+        try:
+            await self._app(scope, limited, answer)
+        except Exception as error:
+            if started:
+                raise  # half an answer is out: breaking off tells that it is not whole
+            await unexpected(scope["method"], scope["path"], error)(scope, receive, answer)

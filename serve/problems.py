@@ -74,12 +74,12 @@ def install(app: FastAPI) -> None:
         found = problem(error.status_code, code, str(error.detail), retryable=retryable)
         return problem_response(found | {"instance": request.url.path}, error.headers)
 
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        found = problem(500, "error", "this is a fault of OmniMind, not of the request", retryable=True)
-        found["hint"] = "the API's log has the traceback"
-        return problem_response(found | {"instance": request.url.path})
+
+def unexpected(method: str, path: str, error: Exception) -> Response:
+    """Return what a caller hears of a fault of ours; the log hears all of it."""
+    log.error("%s %s failed", method, path, exc_info=error)
+    found = problem(500, "error", "this is a fault of OmniMind, not of the request", retryable=True)
+    return problem_response(found | {"hint": "the API's log has the traceback", "instance": path})
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

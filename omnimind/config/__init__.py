@@ -11,11 +11,13 @@ written like ``256MiB`` and times like ``90s``, ``15m``, ``8h`` or ``7d``.
 
 from __future__ import annotations
 
+from omnimind.config.api import ApiSettings
 from omnimind.config.load import Settings, dump, effective, load, specs
 from omnimind.config.sections import CoordinatorSettings, InstanceSettings, RaySettings, RetentionSettings
 from omnimind.config.spec import Spec
 
 __all__ = [
+    "ApiSettings",
     "CoordinatorSettings",
     "InstanceSettings",
     "RaySettings",

@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from omnimind.config.api import ApiSettings
 from omnimind.config.sections import (
     CoordinatorSettings,
     InstanceSettings,
@@ -34,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance: InstanceSettings = InstanceSettings()
     coordinator: CoordinatorSettings = CoordinatorSettings()
     retention: RetentionSettings = RetentionSettings()
+    api: ApiSettings = ApiSettings()
     ledger: LedgerSettings = LedgerSettings()
     origins: dict[str, str] = {}
 

@@ -307,3 +307,17 @@ async def test_a_sync_client_over_the_socket(server: FakeServer, path: Path) -> 
 
 def test_the_error_of_an_unknown_code_is_still_ours() -> None:
     assert issubclass(Forbidden, OmniMindError)
+
+
+def test_it_works_on_uvloop_too(path: Path) -> None:
+    """Transports of uvloop are no subclass of asyncio's; Ray Serve and many web servers run on it."""
+    import uvloop
+
+    async def scenario() -> int:
+        async with FakeServer(FakeCoordinator(), path):
+            transport = SocketTransport(path, lambda: "secret", patience=5)
+            async with AsyncClient(transport=transport, timeout=5) as om:
+                found: int = await (await om.submit(double, 21)).result(5)
+            return found
+
+    assert uvloop.run(scenario()) == 42

@@ -232,3 +232,13 @@ async def test_no_other_site_may_read_by_default(http: httpx.AsyncClient) -> Non
 @pytest.mark.parametrize("path", ["/api/v1/tasks/../../etc/passwd", "/..%2f..%2fetc/passwd", "/nope"])
 async def test_unknown_paths_are_problems(admin: Any, path: str) -> None:
     assert (await admin.get(path, 404))["code"] == "no_such_route"
+
+
+async def test_a_fault_of_ours_is_a_problem_without_its_secrets(admin: Any, app: FastAPI) -> None:
+    async def broken(*_: Any) -> Any:
+        raise RuntimeError("password=hunter2")
+
+    app.state.client.ask = broken
+    answer = await admin.ask("GET", "/api/v1/tasks", 500)
+    assert "hunter2" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
