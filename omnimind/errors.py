@@ -30,12 +30,14 @@
     ├── LedgerError                  the ledger is damaged, foreign or too new          500
     │   ├── LedgerCorrupt
     │   ├── LedgerVersion
+    │   ├── BackupDamaged            an export or a backup is not what was written
     │   └── LedgerFenced             a newer coordinator owns this ledger
     ├── InstanceError                an instance cannot be started, found or stopped    500
     │   ├── AlreadyRunning           another supervisor owns this OMNIMIND_HOME         409
     │   ├── HomeUnusable             not writable, or not ours                          500
     │   ├── DiskFull                 too little space to start                          507
     │   ├── PortInUse                a port that was asked for is taken                 409
+    │   ├── HeadUnreachable          the head of a cluster does not answer              503
     │   ├── BadInstallation          Ray missing, version skew, a foreign `actors`      500
     │   ├── StartFailed              a part ended while it started                      500
     │   └── StartTimeout             not ready in time                                  504
@@ -284,6 +286,13 @@ class LedgerVersion(LedgerError):
     code = "ledger_version"
 
 
+class BackupDamaged(LedgerError):
+    """An export or a backup is not what was written. `details` hold its `path`, of an export the `line`."""
+
+    code = "backup_damaged"
+    default_hint = "take another copy or an older backup: nothing was written"
+
+
 class LedgerFenced(LedgerError):
     """A newer coordinator owns this ledger; this one must stop."""
 
@@ -322,6 +331,13 @@ class PortInUse(InstanceError):
 
     code, status = "port_in_use", 409
     default_hint = "set it to 0 for a free one"
+
+
+class HeadUnreachable(InstanceError):
+    """The head of a cluster does not answer."""
+
+    code, status, retryable = "head_unreachable", 503, True
+    default_hint = "is it up, is its ray.node_ip an address that this host reaches, is its ray.port open?"
 
 
 class BadInstallation(InstanceError):
