@@ -277,6 +277,9 @@ def _unexplained(story: Story) -> Found:
         final = task.final
         if final is None or final.status not in TERMINAL or not task.starts:
             continue
+        if final.status in {"cancelled", "expired"}:
+            # It ended while its coordinator was new and had not heard yet of an attempt that ran.
+            continue
         done = task.returned(final.value) if final.status == "completed" else None
         counted = {*final.attempts} | ({done.fence} if done is not None else set())
         newest = max([start.fence for start in task.starts] + [*counted])
