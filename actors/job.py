@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from actors import ray_instance
+from actors import head_probe, preflight, ray_instance
 from actors.lifeline import follow
 from actors.names import NAMESPACE
 from omnimind import config
@@ -76,7 +76,17 @@ def _run(paths: Paths, settings: Settings, tell: Callable[[dict[str, Any]], None
             }
         }
     )
+    _tell_hosts_versions()
     tell({"ready": _start_coordinator(paths, settings)})
+
+
+def _tell_hosts_versions() -> None:
+    """Keep OmniMind's version where hosts that want to join can compare it with theirs."""
+    from ray.experimental.internal_kv import _internal_kv_put  # noqa: PLC0415
+
+    put: Any = _internal_kv_put
+    own = {"omnimind": preflight.versions()["omnimind"]}
+    put(head_probe.VERSIONS, msgspec.json.encode(own), overwrite=True, namespace=head_probe.NAMESPACE)
 
 
 def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:

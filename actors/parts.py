@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from actors import line, ray_instance
+from actors.child import Child
 from actors.gcs_storage import GcsStorage
 from actors.wakeups import Wakeups
 from omnimind import ownership, processes
@@ -28,34 +28,6 @@ _TICK = 0.1
 _PING_TIMEOUT = 2.0
 _JOB_PATIENCE = 0.4
 """Part of the start's time after which a job that hangs in connecting is started once more."""
-
-
-class Child:
-    """A child process, with its own log and its own session, so that no Ctrl-C of a terminal reaches it."""
-
-    def __init__(self, words: list[str], env: dict[str, str], log: Path, **pipes: Any) -> None:
-        if log.exists():
-            log.replace(log.with_suffix(".log.1"))  # it may say why the one before ended
-        with log.open("wb") as output:
-            self.popen = subprocess.Popen(  # noqa: S603 - the words are our own
-                words,
-                env=env,
-                cwd=log.parent.parent,
-                stderr=output,
-                start_new_session=True,
-                **{"stdin": subprocess.DEVNULL, "stdout": output, **pipes},
-            )
-        self.log = log
-        self.process = processes.identify(self.popen.pid)
-
-    def ended(self) -> bool:
-        """Return whether it has ended; its exit code is taken note of."""
-        return self.popen.poll() is not None
-
-    def close(self) -> None:
-        """Close our end of its pipe."""
-        if self.popen.stdout is not None:
-            self.popen.stdout.close()
 
 
 class Parts:

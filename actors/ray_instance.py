@@ -65,15 +65,29 @@ def command(paths: Paths, settings: Settings, port: int | None = None) -> list[s
     port: the GCS's, where it is another than the settings say.
     """
     ray = settings.ray
-    words = [sys.executable, "-P", "-m", "actors.ray_main", str(os.getpid())]
-    words += ["start", "--head", "--block", "--disable-usage-stats", "--log-color=false", "--no-monitor"]
+    words = [*_start(paths, settings), "--head", "--no-monitor"]
     words += [
-        f"--temp-dir={paths.ray_temp}",
-        f"--node-ip-address={ray.node_ip}",
         f"--port={ray.port if port is None else port}",
         f"--include-dashboard={str(ray.dashboard).lower()}",
         f"--dashboard-host={_LOOPBACK}",
         f"--dashboard-port={ray.dashboard_port}",
+    ]
+    return words
+
+
+def join_command(paths: Paths, settings: Settings, address: str) -> list[str]:
+    """Return the command that runs a raylet of the head at `address`, as a child of this process."""
+    return [*_start(paths, settings), f"--address={address}"]
+
+
+def _start(paths: Paths, settings: Settings) -> list[str]:
+    """Return what is the same for the head and for other hosts."""
+    ray = settings.ray
+    words = [sys.executable, "-P", "-m", "actors.ray_main", str(os.getpid())]
+    words += ["start", "--block", "--disable-usage-stats", "--log-color=false"]
+    words += [
+        f"--temp-dir={paths.ray_temp}",
+        f"--node-ip-address={ray.node_ip}",
         "--dashboard-agent-listen-port=0",
         "--min-worker-port=0",
         "--max-worker-port=0",

@@ -23,6 +23,7 @@ from omnimind import config, instance, ownership, processes
 from omnimind.config import Settings
 from omnimind.errors import BadInstallation, InstanceError, StartFailed, from_problem
 from omnimind.instance import Paths, Record
+from omnimind.joining import Join
 from omnimind.processes import MARKER
 
 QUICK = 8.0
@@ -94,13 +95,15 @@ def start(
     settings: Settings | None = None,
     *,
     detach: bool = False,
+    join: Join | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Instance:
     """Start an instance and return when it takes work.
 
     settings: None loads them (see `config.load`). detach: it outlives this process; otherwise it is
-    stopped when this process ends, however that ends. Raises the typed errors below `InstanceError`,
-    after having stopped again whatever was started.
+    stopped when this process ends, however that ends. join: it is a host of that head, not a head itself;
+    the home holds the cluster's token (see `joining.take_token`). Raises the typed errors below
+    `InstanceError`, after having stopped again whatever was started.
     """
     paths = Paths(instance.home_path(home))
     settings = config.load(paths.home) if settings is None else settings
@@ -110,7 +113,7 @@ def start(
     if mark > _LOG_MAX:
         log.replace(log.with_suffix(".log.1"))
         mark = 0
-    child, status = _spawn(paths, settings, log, detach=detach)
+    child, status = _spawn(paths, settings, log, join, detach=detach)
     try:
         record = _await(status, on_progress)
         if record is None:
@@ -200,12 +203,16 @@ class _Status:
 
 
 def _spawn(
-    paths: Paths, settings: Settings, log: Path, *, detach: bool
+    paths: Paths, settings: Settings, log: Path, join: Join | None, *, detach: bool
 ) -> tuple[subprocess.Popen[bytes], _Status]:
     read, write = os.pipe()
     # -P keeps the current folder, which may hold packages of the same names, out of the import path.
     command = [sys.executable, "-P", "-m", "actors.supervisor", "--home", str(paths.home)]
     command += ["--settings", "-", "--status-fd", str(write)]
+    if join is not None:
+        command += ["--join", join.address]
+        if join.patience is not None:
+            command += ["--patience", str(join.patience)]
     me = processes.identify(os.getpid())
     if not detach and me is not None:
         command += ["--parent", f"{me.pid}:{me.started}"]
