@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks import backlog, compare, core, scale, status
+from benchmarks import backlog, compare, core, ledger, scale, status
 from benchmarks.settings import Suite
 
-SUITES: tuple[Suite, ...] = (compare.SUITE, core.SUITE, scale.SUITE, backlog.SUITE, status.SUITE)
+SUITES: tuple[Suite, ...] = (
+    compare.SUITE,
+    core.SUITE,
+    scale.SUITE,
+    backlog.SUITE,
+    ledger.SUITE,
+    status.SUITE,
+)
