@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from omnimind.cli import complete, nodes, resolve
+from omnimind.cli import complete, node_run, nodes, resolve
 from omnimind.cli.changes import Change, Effect
 from omnimind.cli.options import read, write
 from omnimind.cli.output import View, next_steps
@@ -27,7 +27,10 @@ CONTROLLED = (
 
 @click.group()
 def node() -> None:
-    """List, show, cordon and drain nodes."""
+    """List, show, cordon and drain nodes; add and remove hosts."""
+
+
+node.add_command(node_run.run)
 
 
 @node.command("list")

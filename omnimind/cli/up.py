@@ -17,6 +17,7 @@ from omnimind.errors import OmniMindError
 
 if TYPE_CHECKING:
     from omnimind.config import Settings
+    from omnimind.joining import Join
     from omnimind.launch import Instance
 
 
@@ -41,23 +42,7 @@ def up(session: Session, detach: bool, **flags: Any) -> Change:
         return [Effect(home, "start", "not running", "running", _wanted(settings))]
 
     def apply() -> View | None:
-        found = launch.find(session.home) if detach else None
-        if found is not None:
-            ready = lifecycle.wait_ready(found, settings)
-            say(f"an instance runs in {session.home} already; its settings stay those of its start")
-            return instance_view(ready)
-        output = current_output()
-        with lifecycle.ending_as_interrupts():
-            made = launch.start(session.home, settings, detach=detach, on_progress=lifecycle.progress(output))
-            if detach:
-                return instance_view(made)
-            try:
-                emit(instance_view(made, "Ctrl-C stops it"), output)
-                made.wait(lifecycle.progress(output))
-                say("it was stopped")
-            except KeyboardInterrupt:
-                lifecycle.stop(made, output)
-        return None
+        return launched(session, settings, detach=detach)
 
     return Change(plan, apply)
 
@@ -65,6 +50,30 @@ def up(session: Session, detach: bool, **flags: Any) -> Change:
 def _wanted(settings: Settings) -> str:
     cores = "all cores" if settings.ray.num_cpus is None else f"{settings.ray.num_cpus} cores"
     return f"with {cores}, reachable on {settings.ray.node_ip}"
+
+
+def launched(session: Session, settings: Settings, *, detach: bool, join: Join | None = None) -> View | None:
+    """Start the instance of a home, and stay until it ends unless it is detached. See `launch.start`."""
+    from omnimind import launch  # noqa: PLC0415
+
+    found = launch.find(session.home) if detach else None
+    if found is not None:
+        ready = lifecycle.wait_ready(found, settings)
+        say(f"an instance runs in {session.home} already; its settings stay those of its start")
+        return instance_view(ready)
+    output = current_output()
+    with lifecycle.ending_as_interrupts():
+        tell = lifecycle.progress(output)
+        made = launch.start(session.home, settings, detach=detach, join=join, on_progress=tell)
+        if detach:
+            return instance_view(made)
+        try:
+            emit(instance_view(made, "Ctrl-C stops it"), output)
+            made.wait(lifecycle.progress(output))
+            say("it was stopped")
+        except KeyboardInterrupt:
+            lifecycle.stop(made, output)
+    return None
 
 
 def instance_view(instance: Instance, *hints: str) -> View:
@@ -97,7 +106,7 @@ def instance_view(instance: Instance, *hints: str) -> View:
 @click.option("--timeout", type=Duration(), default=None, help="Kill it when it has not ended by then.")
 @write()
 def down(session: Session, timeout: float | None) -> Change:
-    """Stop the instance of this home: what `up` started, and nothing else.
+    """Stop what `up` or `node run` started in this home, and nothing else.
 
     Accepted work is safe: what runs is stopped, and runs again after the next `up`.
     """
