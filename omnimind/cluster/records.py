@@ -124,6 +124,21 @@ class ClaimRemoved(msgspec.Struct, frozen=True, tag=True):
     key: str
 
 
+class DocumentSaved(msgspec.Struct, frozen=True, tag=True):
+    """Keep a small document (JSON) under its kind and name; one that was there is replaced."""
+
+    kind: str
+    name: str
+    data: bytes
+
+
+class DocumentRemoved(msgspec.Struct, frozen=True, tag=True):
+    """Keep a document no longer; one that is not there changes nothing."""
+
+    kind: str
+    name: str
+
+
 class LogSaved(msgspec.Struct, frozen=True, tag=True):
     """Append lines that a handler logged: (Unix seconds, level, text)."""
 
@@ -162,6 +177,8 @@ Record = (
     | BlobSaved
     | ClaimSaved
     | ClaimRemoved
+    | DocumentSaved
+    | DocumentRemoved
     | LogSaved
     | AuditSaved
 )

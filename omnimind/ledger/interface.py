@@ -155,6 +155,9 @@ class Ledger(Protocol):
     def blob(self, digest: str) -> bytes | None:
         """Return stored bytes."""
 
+    def documents(self, kind: str) -> dict[str, bytes]:
+        """Return the documents of one kind by name, in the order of their names."""
+
     def audit(self, limit: int) -> AuditEntries:
         """Return the newest entries: (Unix seconds, actor, verb, subject, detail)."""
 

@@ -140,6 +140,10 @@ class MemoryLedger:
     def claims(self, keys: list[str]) -> dict[str, ClaimSaved]:
         return {key: self.store.claims[key] for key in keys if key in self.store.claims}
 
+    def documents(self, kind: str) -> dict[str, bytes]:
+        kept = self.store.documents
+        return {name: kept[key, name] for key, name in sorted(kept) if key == kind}
+
     def old_claims(self, before: float, after: tuple[float, str], limit: int) -> Claims:
         found = [c for c in self.store.claims.values() if c.at < before and (c.at, c.key) > after]
         return sorted(found, key=lambda c: (c.at, c.key))[:limit]

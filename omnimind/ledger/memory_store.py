@@ -18,6 +18,8 @@ from omnimind.cluster.records import (
     ClaimRemoved,
     ClaimSaved,
     Discarded,
+    DocumentRemoved,
+    DocumentSaved,
     HandlerSaved,
     LogSaved,
     NodeRemoved,
@@ -59,6 +61,7 @@ class Store(msgspec.Struct):
     orphans: dict[str, float] = msgspec.field(default_factory=dict)
     """Since when nobody needs these handlers and blobs."""
     claims: dict[str, ClaimSaved] = msgspec.field(default_factory=dict)
+    documents: dict[tuple[str, str], bytes] = msgspec.field(default_factory=dict)
     audit: list[AuditSaved] = msgspec.field(default_factory=list)
 
     def copied(self) -> Store:
@@ -132,6 +135,10 @@ class Store(msgspec.Struct):
                 self.claims[key] = record
             case ClaimRemoved(key=key):
                 self.claims.pop(key, None)
+            case DocumentSaved(kind=kind, name=name, data=data):
+                self.documents[kind, name] = data
+            case DocumentRemoved(kind=kind, name=name):
+                self.documents.pop((kind, name), None)
             case LogSaved(task_id=task_id, lines=lines):
                 if task_id in self.seq_of:
                     kept = self.logs.setdefault(task_id, [])

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from omnimind.errors import LedgerVersion
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that `schema.py` describes: the last one in `migrations/versions`."""
 
 

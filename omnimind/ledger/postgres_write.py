@@ -17,6 +17,8 @@ from omnimind.cluster.records import (
     ClaimRemoved,
     ClaimSaved,
     Discarded,
+    DocumentRemoved,
+    DocumentSaved,
     HandlerSaved,
     LogSaved,
     NodeRemoved,
@@ -147,6 +149,10 @@ def _other(record: Record) -> list[Statement]:  # noqa: C901  one case for each 
             return [_plain(sql.SAVE_CLAIM, (key, task_id, claimed, at))]
         case ClaimRemoved(key=key):
             return [_plain(sql.REMOVE_CLAIM, (key,))]
+        case DocumentSaved(kind=kind, name=name, data=data):
+            return [_plain(sql.SAVE_DOCUMENT, (kind, name, data))]
+        case DocumentRemoved(kind=kind, name=name):
+            return [_plain(sql.REMOVE_DOCUMENT, (kind, name))]
         case LogSaved(task_id=task_id, fence=fence, lines=lines):
             return _log(escape(task_id), fence, lines)
         case AuditSaved(at=at, actor=actor, verb=verb, subject=subject, detail=detail):

@@ -74,6 +74,9 @@ class Reads:
             row[0]: ClaimSaved(*row) for query in sql.among(sql.CLAIMS, keys) for row in self._read(*query)
         }
 
+    def documents(self, kind: str) -> dict[str, bytes]:
+        return {name: bytes(data) for name, data in self._read(sql.DOCUMENTS, (kind,))}
+
     def old_claims(self, before: float, after: tuple[float, str], limit: int) -> Claims:
         return [ClaimSaved(*row) for row in self._read(sql.OLD_CLAIMS, (before, *after, limit))]
 

@@ -200,6 +200,16 @@ layout = Table(
 )
 """One row, in shard 0 only: see `ledger.rebalance`. No row: one shard, as ever."""
 
+documents = Table(
+    "documents",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Small things that people make and change, as JSON: tokens of the API, for one. Shard 0 has them."""
+
 ledger = Table(
     "ledger",
     metadata,

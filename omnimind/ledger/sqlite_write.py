@@ -15,6 +15,8 @@ from omnimind.cluster.records import (
     ClaimRemoved,
     ClaimSaved,
     Discarded,
+    DocumentRemoved,
+    DocumentSaved,
     HandlerSaved,
     LogSaved,
     NodeRemoved,
@@ -108,6 +110,10 @@ def _other(connection: sqlite3.Connection, record: Record) -> None:  # noqa: C90
             execute(sql.SAVE_CLAIM, (key, task_id, data, at))
         case ClaimRemoved(key=key):
             execute(sql.REMOVE_CLAIM, (key,))
+        case DocumentSaved(kind=kind, name=name, data=data):
+            execute(sql.SAVE_DOCUMENT, (kind, name, data))
+        case DocumentRemoved(kind=kind, name=name):
+            execute(sql.REMOVE_DOCUMENT, (kind, name))
         case LogSaved(task_id=task_id, fence=fence, lines=lines):
             _log(connection, task_id, fence, lines)
         case AuditSaved(at=at, actor=actor, verb=verb, subject=subject, detail=detail):

@@ -115,6 +115,11 @@ SAVE_CLAIM: Final = (
     " ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id, digest = excluded.digest, at = excluded.at"
 )
 REMOVE_CLAIM: Final = "DELETE FROM claims WHERE key = ?"
+SAVE_DOCUMENT: Final = (
+    "INSERT INTO documents (kind, name, data) VALUES (?, ?, ?)"
+    " ON CONFLICT (kind, name) DO UPDATE SET data = excluded.data"
+)
+REMOVE_DOCUMENT: Final = "DELETE FROM documents WHERE kind = ? AND name = ?"
 LAST_LOG: Final = (
     "SELECT coalesce((SELECT max(number) FROM logs WHERE task_id = tasks.id), 0) FROM tasks WHERE id = ?"
 )
@@ -223,6 +228,7 @@ CLAIMS: Final = "SELECT key, task_id, digest, at FROM claims WHERE key IN"
 OLD_CLAIMS: Final = (
     "SELECT key, task_id, digest, at FROM claims WHERE at < ? AND (at, key) > (?, ?) ORDER BY at, key LIMIT ?"
 )
+DOCUMENTS: Final = "SELECT name, data FROM documents WHERE kind = ? ORDER BY name"
 LAYOUT: Final = "SELECT shards, target, leaving FROM layout WHERE id = 1"
 ATTEMPTS: Final = f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM attempts WHERE task_id = ? ORDER BY n"
 LOGS: Final = (

@@ -18,6 +18,8 @@ from omnimind.cluster.records import (
     ClaimRemoved,
     ClaimSaved,
     Discarded,
+    DocumentRemoved,
+    DocumentSaved,
     HandlerSaved,
     LogSaved,
     NodeRemoved,
@@ -644,6 +646,15 @@ def test_closing_twice_does_nothing(ledger: Ledger) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ shards
+
+
+def test_documents_are_kept_by_kind_and_name(ledger: Ledger) -> None:
+    ledger.write(Records(others=[DocumentSaved("token", n, n.encode()) for n in ("b", "a", "ü")]))
+    ledger.write(Records(others=[DocumentSaved("pause", "a", b"other"), DocumentSaved("token", "b", b"new")]))
+    assert list(ledger.documents("token").items()) == [("a", b"a"), ("b", b"new"), ("ü", "ü".encode())]
+    ledger.write(Records(others=[DocumentRemoved("token", "a"), DocumentRemoved("none", "x")]))
+    assert list(ledger.documents("token")) == ["b", "ü"]
+    assert ledger.documents("pause") == {"a": b"other"}
 
 
 def test_a_key_stands_for_the_task_that_claimed_it_last(ledger: Ledger) -> None:
