@@ -65,7 +65,9 @@ def command(paths: Paths, settings: Settings, port: int | None = None) -> list[s
     port: the GCS's, where it is another than the settings say.
     """
     ray = settings.ray
-    words = [*_start(paths, settings), "--head", "--no-monitor"]
+    words = [*_start(paths, settings), "--head"]
+    scaling = ray.autoscaling_config
+    words.append(f"--autoscaling-config={Path(scaling).expanduser()}" if scaling else "--no-monitor")
     words += [
         f"--port={ray.port if port is None else port}",
         f"--include-dashboard={str(ray.dashboard).lower()}",

@@ -51,6 +51,16 @@ class RaySettings(msgspec.Struct, frozen=True, kw_only=True):
     labels: Annotated[
         dict[str, str], Meta(description="Labels of this node, as k=v,k2=v2; tasks may ask for them.")
     ] = {}
+    autoscaling_config: Annotated[
+        str,
+        Meta(
+            max_length=4096,
+            description=(
+                "File by which Ray's autoscaler adds hosts; `ray up` makes ~/ray_bootstrap_config.yaml "
+                "on the head. Empty: none runs."
+            ),
+        ),
+    ] = ""
     idle_workers: (
         Annotated[
             int,
@@ -170,6 +180,17 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
         ),
     ] = {}
+    shards: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=16,
+            description=(
+                "Coordinators that share the queues between them, each with a ledger of its own; "
+                "queues that change their shard are moved at the next start."
+            ),
+        ),
+    ] = 1
     max_deaths: Annotated[
         int, Meta(ge=1, le=1000, description="Worker deaths that put a task into the dead letters.")
     ] = 3
