@@ -13,7 +13,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from omnimind.cluster import attempts, lines, members, outcomes, schedules, stopping, submission
+from omnimind.cluster import attempts, drains, lines, members, outcomes, schedules, stopping, submission
 from omnimind.cluster import events as ev
 from omnimind.cluster.attempts import LiveBatch
 from omnimind.cluster.batching import DurationBook
@@ -25,7 +25,7 @@ from omnimind.cluster.policies import CoreLimits, QueuePolicy, Schedule
 from omnimind.cluster.queues import QueueBook, Signature
 from omnimind.cluster.records import Record, state_row, task_row
 from omnimind.cluster.sends import Effects, Ended, Refusal, Reply
-from omnimind.cluster.states import Line, TaskStatus
+from omnimind.cluster.states import TERMINAL, Line, TaskStatus
 from omnimind.cluster.task import DistributedTask
 from omnimind.cluster.timers import Timers
 from omnimind.errors import OmniMindError
@@ -106,7 +106,7 @@ class CoordinatorCore:
             ev.NodeJoined: lambda e, now, fx: members.joined(self, e, now, fx),
             ev.Heartbeat: lambda e, now, fx: members.heartbeat(self, e, now, fx),
             ev.NodeGone: lambda e, now, fx: members.gone(self, e, now, fx),
-            ev.NodeControl: lambda e, now, fx: members.control(self, e, now, fx),
+            ev.NodeControl: lambda e, now, fx: drains.control(self, e, now, fx),
             ev.Cancel: lambda e, now, fx: stopping.cancel(self, e, now, fx),
             ev.QueueSet: lambda e, now, fx: lines.set_queue(self, e, now, fx),
             ev.QueueRemove: lambda e, now, fx: lines.remove_queue(self, e, now, fx),
@@ -115,6 +115,8 @@ class CoordinatorCore:
             ev.ScheduleRun: lambda e, now, fx: schedules.run_now(self, e, now, fx),
             ev.Loaded: lambda e, now, fx: lines.loaded(self, e, now, fx),
             ev.Note: self._note,
+            ev.Claimed: self._claimed,
+            ev.Settled: self._settled,
             ev.Checkpoint: lambda e, _now, fx: outcomes.checkpoint(self, e, fx),
             ev.Space: self._space,
             ev.Tick: lambda _e, _now, _fx: None,
@@ -215,16 +217,21 @@ class CoordinatorCore:
         self._finish(task, status, now, fx)
         while ended:
             first = ended.pop()
-            for waiting in self._release(first, now, fx):
-                waiting.cause = f"dependency {first.task_id} ended {first.status}"
-                waiting.error = {
-                    "type": "DependencyFailed",
-                    "message": waiting.cause,
-                    "dependency": first.task_id,
-                    "dependency_cause": first.cause,
-                }
-                self._finish(waiting, TaskStatus.FAILED, now, fx)
-                ended.append(waiting)
+            ended += self._fail_after(first, now, fx)
+
+    def _fail_after(self, ended: DistributedTask, now: float, fx: Effects) -> list[DistributedTask]:
+        """Let those go on that waited for an ended task; return those that have failed with it."""
+        failed = self._release(ended, now, fx)
+        for waiting in failed:
+            waiting.cause = f"dependency {ended.task_id} ended {ended.status}"
+            waiting.error = {
+                "type": "DependencyFailed",
+                "message": waiting.cause,
+                "dependency": ended.task_id,
+                "dependency_cause": ended.cause,
+            }
+            self._finish(waiting, TaskStatus.FAILED, now, fx)
+        return failed
 
     def _finish(self, task: DistributedTask, status: TaskStatus, now: float, fx: Effects) -> None:
         lines.withdraw(self, task, Line.NONE)
@@ -273,6 +280,19 @@ class CoordinatorCore:
         fx.records.others.append(record)
         fx.sends.append(Reply(event.request, None))
 
+    def _claimed(self, event: ev.Claimed, _now: float, fx: Effects) -> None:
+        fx.records.others += event.records
+        fx.sends.append(Reply(event.request, None))
+
+    def _settled(self, event: ev.Settled, now: float, fx: Effects) -> None:
+        """Do for tasks of other shards what `end` does for those of this one."""
+        for fact in event.tasks:
+            if fact.status in TERMINAL and fact.task_id in self.dependents:
+                stub = DistributedTask(fact.task_id, "", status=TaskStatus(fact.status), cause=fact.cause)
+                ended = [stub]
+                while ended:
+                    ended += self._fail_after(ended.pop(), now, fx)
+
     def refuse(self, request: int, error: OmniMindError, fx: Effects) -> None:
         """Answer a request with an error."""
         fx.sends.append(Refusal(request, error))
@@ -292,7 +312,7 @@ class CoordinatorCore:
                 case "schedule":
                     schedules.due(self, subject, now, fx)
                 case "drain":
-                    members.drain_over(self, subject, now, fx)
+                    drains.due(self, subject, now, fx)
                 case "recovery":
                     members.recovery_over(self, now, fx)
         if now >= self.next_check:

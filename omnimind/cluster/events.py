@@ -115,12 +115,18 @@ class NodeGone(msgspec.Struct):
 
 
 class NodeControl(msgspec.Struct):
-    """A person or the healer changes what a node may be given: ``cordon``, ``drain``, ``uncordon``."""
+    """A person or the healer changes what a node may be given: ``cordon``, ``drain``, ``uncordon``.
+
+    deadline: of a drain, Unix seconds; None waits for ever. by: who wants it: ``person``, ``healer``, ``ray``
+    (Ray drains the node itself) or ``idle`` (nothing to do, the autoscaler may end it).
+    """
 
     request: int
     node_id: str
     verb: str
     deadline: float | None = None
+    by: str = "person"
+    reason: str = ""
 
 
 class Cancel(msgspec.Struct):
@@ -182,6 +188,19 @@ class Note(msgspec.Struct):
     record: Any
 
 
+class Claimed(msgspec.Struct):
+    """Keys whose home is this shard stand for tasks now; records of one transaction. Acknowledged."""
+
+    request: int
+    records: list[Any]
+
+
+class Settled(msgspec.Struct):
+    """Tasks of other shards have ended: those that come after them go on, or fail with them."""
+
+    tasks: list[KnownTask]
+
+
 class Checkpoint(msgspec.Struct):
     """A running attempt stores how far it is; refused when its fence is not the newest."""
 
@@ -238,6 +257,8 @@ Event = (
     | ScheduleRun
     | Loaded
     | Note
+    | Claimed
+    | Settled
     | Checkpoint
     | Space
     | Tick

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omnimind.cluster import attempts, lines, outcomes
+from omnimind.cluster import attempts, drains, lines, outcomes
 from omnimind.cluster import events as ev
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.records import NodeRemoved, node_saved
@@ -13,18 +13,18 @@ from omnimind.cluster.sends import (
     AskRegister,
     Effects,
     FenceNode,
-    ReleaseNode,
     Reply,
     StopAttempts,
 )
 from omnimind.cluster.states import Line, NodeStatus
-from omnimind.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
 
 _MAX_OFFLINE = 1000
 _FORGET_AFTER = 86_400.0
+IDLE = "idle"
+"""Who has ordered the drain of a node that was let go since it had nothing to do: gone when it is back."""
 
 
 def joined(core: CoordinatorCore, event: ev.NodeJoined, now: float, fx: Effects) -> None:
@@ -40,7 +40,8 @@ def joined(core: CoordinatorCore, event: ev.NodeJoined, now: float, fx: Effects)
             give_up(core, known, "the node joined again, as new", now, fx)
         node.total_tasks_completed += known.total_tasks_completed
         # What a person has ordered outlasts the node's restart.
-        node.ordered, node.drain_deadline = known.ordered, known.drain_deadline
+        if known.ordered_by != IDLE:
+            _keep_order(known, node)
         node.status = node.ordered or NodeStatus.ACTIVE
     node.last_heartbeat = now
     again = known is not None and core.joined.get(node.node_id) == node.incarnation
@@ -70,6 +71,13 @@ def joined(core: CoordinatorCore, event: ev.NodeJoined, now: float, fx: Effects)
     if core.recovering and not core.awaited:
         _end_recovery(core, now, fx)
     _answer(event, fx)
+
+
+def _keep_order(known: NodeInfo, node: NodeInfo) -> None:
+    node.ordered, node.ordered_by, node.order_reason = known.ordered, known.ordered_by, known.order_reason
+    node.drain_deadline, node.drain_started = known.drain_deadline, known.drain_started
+    node.drain_attempts, node.drain_asked = known.drain_attempts, known.drain_asked
+    node.drained_at = known.drained_at
 
 
 def _answer(event: ev.NodeJoined, fx: Effects) -> None:
@@ -190,63 +198,7 @@ def check(core: CoordinatorCore, now: float, fx: Effects) -> None:
         elif silent > limits.suspect_after and node.status is not NodeStatus.SUSPECT:
             node.status = NodeStatus.SUSPECT
             core.index.refresh(node)
-
-
-def control(core: CoordinatorCore, event: ev.NodeControl, _now: float, fx: Effects) -> None:
-    """Cordon, drain or uncordon a node. Replied with how many attempts run there."""
-    node = core.nodes.get(event.node_id)
-    if node is None:
-        core.refuse(event.request, NotFound(f"there is no node {event.node_id}", field="node_id"), fx)
-        return
-    if node.status is NodeStatus.OFFLINE:
-        core.refuse(event.request, Conflict(f"node {event.node_id} is offline", field="node_id"), fx)
-        return
-    match event.verb:
-        case "cordon":
-            node.ordered, node.drain_deadline = NodeStatus.CORDONED, None
-        case "drain":
-            node.ordered, node.drain_deadline = NodeStatus.DRAINING, event.deadline
-            if event.deadline is not None:
-                core.timers.set(event.deadline, "drain", node.node_id)
-        case "uncordon":
-            node.ordered, node.drain_deadline = None, None
-        case other:
-            error = InvalidInput(
-                f"a node knows no {other!r}", field="verb", hint="use cordon, drain or uncordon"
-            )
-            core.refuse(event.request, error, fx)
-            return
-    if node.status is not NodeStatus.SUSPECT:
-        node.status = node.ordered or NodeStatus.ACTIVE
-    core.index.refresh(node)
-    attempts.unblock(core, node.capabilities)
-    running = sum(b.open for b in core.by_node.get(node.node_id, {}).values())
-    fx.records.others.append(node_saved(node))
-    drained(core, node, fx)
-    fx.sends.append(Reply(event.request, Acknowledged({"attempts": running, "status": node.status.value})))
-
-
-def drained(core: CoordinatorCore, node: NodeInfo, fx: Effects) -> None:
-    """End a drain when nothing runs on its node any more."""
-    if node.ordered is NodeStatus.DRAINING and node.node_id not in core.by_node:
-        node.ordered = NodeStatus.CORDONED
-        if node.status is NodeStatus.DRAINING:
-            node.status = NodeStatus.CORDONED
-        fx.records.others.append(node_saved(node))
-        fx.sends.append(ReleaseNode(node.node_id))
-
-
-def drain_over(core: CoordinatorCore, node_id: str, now: float, fx: Effects) -> None:
-    """Move what still runs on a draining node whose deadline has passed: fence it and requeue it."""
-    node = core.nodes.get(node_id)
-    if node is None or node.ordered is not NodeStatus.DRAINING or (node.drain_deadline or now) > now:
-        return
-    for batch in list(core.by_node.get(node_id, {}).values()):
-        fx.sends.append(
-            StopAttempts(node_id, batch.incarnation, batch.fence, (), hard=True, cause="drain deadline")
-        )
-        outcomes.lose(core, batch, "moved by a drain", now, fx)
-    drained(core, node, fx)
+        drains.step(core, node, now, fx)
 
 
 def restore(core: CoordinatorCore, event: ev.Recovered, now: float) -> None:
@@ -258,6 +210,7 @@ def restore(core: CoordinatorCore, event: ev.Recovered, now: float) -> None:
             node.last_heartbeat = now
             core.awaited[node.node_id] = node.incarnation
             node.status = NodeStatus.SUSPECT
+            drains.set_timer(core, node)
     for task in event.running:
         task.stored = Line.RUNNING
         core.remember(task)

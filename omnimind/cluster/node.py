@@ -36,6 +36,20 @@ class NodeInfo(msgspec.Struct):
     ordered: NodeStatus | None = None
     """``cordoned`` or ``draining`` while a person or the healer wants it so, whatever else happens to it."""
     drain_deadline: float | None = None
+    ordered_by: str = ""
+    """Who wants it so: ``person``, ``healer``, ``ray`` or ``idle``; see `events.NodeControl`."""
+    order_reason: str = ""
+    drain_started: float | None = None
+    drain_attempts: int = 0
+    """Attempts that ran when its drain began."""
+    drain_asked: bool = False
+    """Whether what still runs was asked to stop, shortly before the deadline."""
+    drained_at: float | None = None
+    """When its drain was over: nothing runs there, and nothing will until it is uncordoned."""
+    resources: dict[str, float] = msgspec.field(default_factory=dict)
+    """What Ray counts there beside CPU and memory, by Ray's name: GPUs and custom resources."""
+    node_type: str = ""
+    """The name of its kind for the Ray autoscaler, which has started it; empty when none has."""
     versions: dict[str, str] = msgspec.field(default_factory=dict)
     """What runs there: of ``omnimind``, ``python`` and ``ray``. Empty when it did not say."""
     clock_skew: float | None = None
@@ -88,6 +102,12 @@ class NodeInfo(msgspec.Struct):
             "pids": dict(self.pids),
             "ordered": self.ordered.value if self.ordered else None,
             "drain_deadline": self.drain_deadline,
+            "ordered_by": self.ordered_by,
+            "order_reason": self.order_reason,
+            "drain_started": self.drain_started,
+            "drained_at": self.drained_at,
+            "resources": dict(self.resources),
+            "node_type": self.node_type,
             "versions": dict(self.versions),
             "clock_skew": self.clock_skew,
             "slots": self.max_concurrent_tasks if self.slots is None else self.slots,

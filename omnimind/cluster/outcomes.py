@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from omnimind.cluster import attempts, lines, members
+from omnimind.cluster import attempts, drains, lines
 from omnimind.cluster import events as ev
 from omnimind.cluster.events import Outcome
 from omnimind.cluster.records import CheckpointSaved, attempt_row
@@ -66,7 +66,7 @@ def outcomes(core: CoordinatorCore, event: ev.Outcomes, now: float, fx: Effects)
     if node is not None:
         node.total_tasks_completed += completed
         if node.ordered is NodeStatus.DRAINING:
-            members.drained(core, node, fx)
+            drains.drained(core, node, now, fx)
     fx.sends.append(Reply(event.request, Acknowledged()))
 
 

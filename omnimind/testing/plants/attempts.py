@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omnimind.cluster import attempts, members, outcomes, stopping
+from omnimind.cluster import attempts, drains, members, outcomes, stopping
 from omnimind.cluster import events as ev
 from omnimind.cluster.attempts import LiveBatch
 from omnimind.cluster.core import CoordinatorCore
@@ -215,13 +215,13 @@ def drain_forgotten_at_restart(patches: Patches) -> None:
 @plant("P7", 200, "A drain is reported as over while its node still runs something", controls=0.6)
 def drain_over_too_early(patches: Patches) -> None:
 
-    def hasty(_core: CoordinatorCore, node: NodeInfo, fx: Effects) -> None:
+    def hasty(_core: CoordinatorCore, node: NodeInfo, _now: float, fx: Effects) -> None:
         if node.ordered is NodeStatus.DRAINING:
             node.ordered = node.status = NodeStatus.CORDONED
             fx.records.others.append(node_saved(node))
             fx.sends.append(ReleaseNode(node.node_id))
 
-    patches.put(members, "drained", hasty)
+    patches.put(drains, "drained", hasty)
 
 
 @plant("P5", 100, "A retry is not counted", mix="calm", raises=0.5)
