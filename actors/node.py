@@ -44,7 +44,7 @@ from omnimind.cluster.events import Outcome
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.sends import Batch
 from omnimind.cluster.sharing import SlotShare
-from omnimind.errors import NotFound
+from omnimind.errors import NotFound, Refused
 from omnimind.ids import shard_of_fence
 from omnimind.pulse import Pulse
 from omnimind.registry import HandlerSpec
@@ -52,6 +52,8 @@ from omnimind.registry import HandlerSpec
 log = logging.getLogger("omnimind.node")
 
 _TICK = 0.1
+_OWED_MOST = 64 << 20
+"""Bytes of outcomes that wait for a coordinator, beyond which the node starts nothing more."""
 _BLOBS_KEPT = 64
 _PREPARED_KEPT = 2_000
 _WARM_SECONDS = 0.1
@@ -82,7 +84,7 @@ class Node:
         self._sides = [
             Side(
                 shard,
-                NodeAgent(_incarnation(shard)),
+                NodeAgent(_incarnation(shard), bound=_OWED_MOST // shards, all_slots=facts["slots"]),
                 facts["node_id"],
                 socket=Path(socket),
                 token_file=Path(token_file),
@@ -300,7 +302,9 @@ class Node:
             await side.ask("report", message)
         except Exception as error:  # noqa: BLE001 (the coordinator is away: sent again later)
             log.info("a report did not arrive: %s", _short(error))
-            side.agent.failed(report.number, self._clock.now())
+            # Who was told when to come again comes then, not at each tick.
+            again = (error.retry_after or 0.0) if isinstance(error, Refused) else 0.0
+            side.agent.failed(report.number, self._clock.now(), again)
         else:
             side.agent.acknowledged(report.number)
 
@@ -356,7 +360,19 @@ class Node:
                 if side.lacks_line:
                     self._spawn(side.dial())
                 self._do(side, side.agent.tick(self._clock.now()))
+                self._tell_if_full(side)
             await asyncio.sleep(_TICK)
+
+    def _tell_if_full(self, side: Side) -> None:
+        """Say in the log when outcomes have piled up that nobody takes, and when they are taken again."""
+        if side.agent.full == side.told_full:
+            return
+        side.told_full = side.agent.full
+        if side.told_full:
+            held = side.agent.owed_bytes >> 20
+            log.warning("%d MiB of outcomes wait for the coordinator: no new work is started", held)
+        else:
+            log.warning("the coordinator has taken the outcomes: new work is started again")
 
 
 def _incarnation(shard: int) -> str:

@@ -17,7 +17,7 @@ from actors.names import NAMESPACE, coordinator_actor
 from actors.wire import Up, encode
 from omnimind.clock import SystemClock
 from omnimind.cluster.agent import NodeAgent
-from omnimind.errors import OmniMindError, Unavailable
+from omnimind.errors import LedgerFull, LedgerUnavailable, OmniMindError, Unavailable
 from omnimind.instance import shard_socket
 
 log = logging.getLogger("omnimind.node")
@@ -26,6 +26,7 @@ _ANSWER_TIMEOUT = 15.0
 _DIAL_TIMEOUT = 5.0
 _PATIENCE = 25.0
 _TICK = 0.1
+_LEDGER_TICK = 1.0
 _LOGS_KEPT = 1000
 
 Lines = list[tuple[float, str, str]]
@@ -48,6 +49,8 @@ class Side:
         self.agent = agent
         self.progress: dict[str, dict[str, Any]] = {}
         self.logs: list[tuple[str, int, Lines]] = []
+        self.told_full = False
+        """Whether the log says that the agent's outcomes are too many."""
         self._node_id = node_id
         self._socket, self._token_file = shard_socket(socket, shard), token_file
         self._pushed = pushed
@@ -60,12 +63,16 @@ class Side:
     async def insist(self, kind: str, message: Up) -> Any:
         """Do as `ask`, and wait for a coordinator that is being restarted: no attempt may fail for that.
 
-        For what may be asked twice. Gives up before the worker that waits for it does.
+        For what may be asked twice. Gives up on a coordinator that does not answer before the worker that
+        waits for it does; while one says that its ledger is away, it waits as long as that takes.
         """
         give_up = self._clock.now() + _PATIENCE
         while True:
             try:
                 return await self.ask(kind, message)
+            except (LedgerUnavailable, LedgerFull) as error:
+                give_up = self._clock.now() + _PATIENCE
+                await asyncio.sleep(min(error.retry_after or _TICK, _LEDGER_TICK))
             except (Unavailable, TimeoutError, ray.exceptions.RayActorError):
                 if self._clock.now() > give_up:
                     raise

@@ -19,7 +19,6 @@ from omnimind.registry import HandlerSpec
 from omnimind.runner import run_batch
 
 _PULSE_TIMEOUT = 30.0
-_CHECKPOINT_TIMEOUT = 60.0
 
 _batches = msgspec.msgpack.Decoder(Batch)
 _specs = msgspec.json.Decoder(HandlerSpec)
@@ -53,10 +52,11 @@ class _NodeWire:
 
     def checkpoint(self, task_id: str, fence: int, data: bytes) -> None:
         """Store a checkpoint."""
-        self._ask(self._node.checkpoint.remote(task_id, fence, data), _CHECKPOINT_TIMEOUT)
+        # As long as the node waits: while the ledger's database is away, that is until it is back.
+        self._ask(self._node.checkpoint.remote(task_id, fence, data), None)
 
     @staticmethod
-    def _ask(ref: Any, timeout: float) -> bytes:
+    def _ask(ref: Any, timeout: float | None) -> bytes:
         import ray  # noqa: PLC0415 (only ever called inside a Ray worker)
 
         answer: bytes = ray.get(ref, timeout=timeout)

@@ -2,8 +2,9 @@
 
 A node starts each batch at most once, whatever arrives twice; keeps every outcome until the
 coordinator has acknowledged it; tells a new coordinator what it holds; and ends everything when this
-life of it was given up. Events in, commands out, like the core: the shell (`actors.node`) carries the
-commands out, and the simulator drives the same class.
+life of it was given up. What it keeps is bounded: past the bound it lets what runs end, starts nothing
+more, and says that it has no slots, until the coordinator has taken some of it. Events in, commands out,
+like the core: the shell (`actors.node`) carries the commands out, and the simulator drives the same class.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from omnimind.cluster.sends import Batch
 from omnimind.ids import epoch_of
 
 _REMEMBERED = 10_000
+_OUTCOME_BYTES = 256
+"""What an outcome counts for beside its value."""
 _HURRY = 0.02
 """Seconds between two heartbeats that tell of a change, at the least."""
 
@@ -85,17 +88,27 @@ class _Report(msgspec.Struct):
     outcomes: tuple[Outcome, ...]
     final: bool
     sent_at: float
+    bytes: int
 
 
 class NodeAgent:
     """One node's promises.
 
     heartbeat: seconds between heartbeats. resend: seconds after which an unacknowledged report is sent
-    again. kill_grace: seconds that a handler gets beyond its timeout before its worker is killed.
+    again. kill_grace: seconds that a handler gets beyond its timeout before its worker is killed. bound:
+    bytes of outcomes that nobody has acknowledged, beyond which no further batch is started. all_slots: of
+    the node, to be named again when it is not full any more.
     """
 
     def __init__(
-        self, incarnation: str, *, heartbeat: float = 1.0, resend: float = 5.0, kill_grace: float = 2.0
+        self,
+        incarnation: str,
+        *,
+        heartbeat: float = 1.0,
+        resend: float = 5.0,
+        kill_grace: float = 2.0,
+        bound: int = 64 << 20,
+        all_slots: int | None = None,
     ) -> None:
         self.incarnation = incarnation
         self.epoch = 0
@@ -113,6 +126,15 @@ class NodeAgent:
         self.slots: int | None = None
         """How many slots of the node this agent's shard may use; None: all, there is one shard."""
         self._next_join = 0.0
+        self._bound = bound
+        self.owed_bytes = 0
+        """Bytes of outcomes that the coordinator has not acknowledged."""
+        self.full = False
+        """Whether these are too many for further work; below half of the bound it goes on."""
+        self._parked: dict[int, None] = {}
+        """Batches that came while it was full, and are not started yet."""
+        self._all_slots = all_slots
+        self._told_none = False
 
     @property
     def owes(self) -> int:
@@ -134,6 +156,9 @@ class NodeAgent:
             del self._seen[self._order.popleft()]
         items = dict.fromkeys(range(len(batch.items)))
         self.held[batch.fence] = Held(batch, now, dict(items), dict(items))
+        if self.full:
+            self._parked[batch.fence] = None
+            return []
         return [StartBatch(batch)]
 
     def stop(self, fence: int, indexes: tuple[int, ...], *, hard: bool, cause: str) -> list[Command]:
@@ -149,7 +174,8 @@ class NodeAgent:
                 held.stops[index] = cause
                 if hard:
                     held.killed_for[index] = cause
-        if hard and held.killed_for:
+        # One that was never started has no worker to tell or to kill: it ends at the next tick.
+        if hard and held.killed_for and fence not in self._parked:
             return self._kill(held)
         return []
 
@@ -212,7 +238,9 @@ class NodeAgent:
         if not fresh and not final:
             return []
         self._number += 1
-        report = self._outbox[self._number] = _Report(held.batch.fence, fresh, final, now)
+        size = sum(len(o.value or b"") + _OUTCOME_BYTES for o in fresh)
+        report = self._outbox[self._number] = _Report(held.batch.fence, fresh, final, now, size)
+        self._count(size)
         return [self._send(self._number, report)] if self.joined else []
 
     def _send(self, number: int, report: _Report) -> SendReport:
@@ -223,6 +251,7 @@ class NodeAgent:
         report = self._outbox.pop(number, None)
         if report is None:
             return
+        self._count(-report.bytes)
         held = self.held.get(report.fence)
         if held is None:
             return
@@ -231,11 +260,18 @@ class NodeAgent:
         if held.ended and not held.owed and not any(r.fence == report.fence for r in self._outbox.values()):
             del self.held[report.fence]
 
-    def failed(self, number: int, now: float) -> None:
-        """Note that a report did not arrive; it is sent again at the next tick."""
+    def _count(self, size: int) -> None:
+        self.owed_bytes += size
+        if self.owed_bytes > self._bound:
+            self.full = True
+        elif self.owed_bytes <= self._bound // 2:
+            self.full = False
+
+    def failed(self, number: int, now: float, again: float = 0.0) -> None:
+        """Note that a report did not arrive; it is sent again after `again` seconds (0: at the next tick)."""
         report = self._outbox.get(number)
         if report is not None:
-            report.sent_at = now - self._resend
+            report.sent_at = now - self._resend + min(again, self._resend)
 
     def registered(self, epoch: int, now: float) -> list[Command]:
         """Go on under a coordinator that knows what this node holds: send again what it has not heard."""
@@ -279,15 +315,18 @@ class NodeAgent:
 
     def fenced(self, incarnation: str, now: float) -> list[Command]:
         """End everything: this life was given up. Join again as `incarnation`, holding nothing."""
-        commands: list[Command] = [KillBatch(h.batch.fence) for h in self.held.values() if not h.ended]
+        started = (h for fence, h in self.held.items() if not h.ended and fence not in self._parked)
+        commands: list[Command] = [KillBatch(h.batch.fence) for h in started]
         self.held.clear()
         self._outbox.clear()
+        self._parked.clear()
+        self.owed_bytes, self.full = 0, False
         self.incarnation = incarnation
         return commands + self.asked_to_register(now)
 
     def tick(self, now: float) -> list[Command]:
         """Do what time asks for: heartbeats, joins and reports again, kills of overlong handlers."""
-        commands: list[Command] = []
+        commands = self._unpark(now)
         for held in self.held.values():
             commands += self._over_time(held, now)
         if not self.joined:
@@ -302,11 +341,31 @@ class NodeAgent:
             commands.append(self._beat(now))
         return commands
 
+    def _unpark(self, now: float) -> list[Command]:
+        """Start what waited for room, and end what was stopped before it could start."""
+        commands: list[Command] = []
+        for fence in [*self._parked]:
+            held = self.held[fence]
+            if held.stops:
+                del self._parked[fence]
+                held.killed_for |= held.stops
+                commands += self.ended(fence, [], None, now)
+            elif not self.full:
+                del self._parked[fence]
+                commands.append(StartBatch(held.batch))
+        return commands
+
     def _beat(self, now: float) -> SendHeartbeat:
         self._next_heartbeat = now + self._heartbeat
         self._sent_heartbeat = now
         batches = tuple((f, h.current, h.since) for f, h in self.held.items())
-        return SendHeartbeat(self.incarnation, batches, self.slots)
+        slots = self.slots
+        if self.full:
+            slots, self._told_none = 0, True
+        elif self._told_none and slots is None:
+            # None would mean "as before": any beat may be lost, so it is named from now on.
+            slots = self._all_slots
+        return SendHeartbeat(self.incarnation, batches, slots)
 
     def may_use(self, slots: int, now: float) -> list[Command]:
         """Note how many slots the shard may use from now on, and tell its coordinator soon."""

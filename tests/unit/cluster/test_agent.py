@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from omnimind.cluster.agent import KillBatch, NodeAgent, SendHeartbeat, SendJoin, SendReport, StartBatch
+from omnimind.cluster.agent import (
+    Command,
+    KillBatch,
+    NodeAgent,
+    SendHeartbeat,
+    SendJoin,
+    SendReport,
+    StartBatch,
+)
 from omnimind.cluster.events import Outcome
 from omnimind.cluster.sends import Batch, BatchItem
 from omnimind.cluster.task import DEFAULT_OPTIONS
@@ -141,3 +149,76 @@ def test_heartbeats_name_what_is_held_each_second() -> None:
     beats = [c for t in range(1, 40) for c in agent.tick(t / 10) if isinstance(c, SendHeartbeat)]
     assert len(beats) == 3
     assert beats[0].batches == ((batch().fence, None, None),)
+
+
+def large(index: int) -> Outcome:
+    return Outcome(index, "ok", b"x" * 600)
+
+
+def bounded() -> NodeAgent:
+    agent = NodeAgent("life-1", bound=2000, all_slots=4)
+    agent.registered(1, 0.0)
+    agent.tick(0.0)
+    return agent
+
+
+def reports(commands: list[Command]) -> list[SendReport]:
+    return [c for c in commands if isinstance(c, SendReport)]
+
+
+def test_past_its_bound_a_node_starts_nothing_more_says_so_and_loses_nothing() -> None:
+    agent = bounded()
+    running = [batch(counter=n) for n in (0, 10, 20)]
+    for each in running:
+        assert agent.run(each, "life-1", 0.0) == [StartBatch(each)]
+    sent = [c for each in running for c in agent.ended(each.fence, [large(0), large(1)], None, 1.0)]
+    assert len(reports(sent)) == 3, "what runs ends, and is kept, whatever the bound"
+    assert agent.full
+    [beat] = [c for c in agent.tick(2.0) if isinstance(c, SendHeartbeat)]
+    assert beat.slots == 0
+    late = batch(counter=30)
+    assert agent.run(late, "life-1", 2.0) == []
+    assert not [c for c in agent.tick(3.0) if isinstance(c, StartBatch)]
+    for number, report in enumerate(reports(sent)):
+        assert agent.full, "until less than half of it is left"
+        agent.acknowledged(report.number)
+        assert agent.owed_bytes == (2 - number) * 2 * 856
+    assert not agent.full
+    commands = agent.tick(4.0)
+    assert StartBatch(late) in commands
+    assert [c.slots for c in commands if isinstance(c, SendHeartbeat)] == [4], "the slots are named again"
+
+
+def test_a_batch_that_waits_for_room_can_be_stopped() -> None:
+    agent = bounded()
+    for counter in (0, 10):
+        agent.run(batch(counter=counter), "life-1", 0.0)
+        agent.ended(batch(counter=counter).fence, [large(0), large(1)], None, 1.0)
+    assert agent.full
+    late = batch(counter=30)
+    assert agent.run(late, "life-1", 2.0) == []
+    assert agent.stop(late.fence, (0,), hard=True, cause="cancelled by me") == [], "it has no worker to kill"
+    [report] = [r for r in reports(agent.tick(2.1)) if r.fence == late.fence]
+    assert [o.status for o in report.outcomes] == ["cancelled", "lost"]
+    assert report.final
+
+
+def test_one_that_was_given_up_starts_nothing_that_waited() -> None:
+    agent = bounded()
+    for counter in (0, 10):
+        agent.run(batch(counter=counter), "life-1", 0.0)
+        agent.ended(batch(counter=counter).fence, [large(0), large(1)], None, 1.0)
+    agent.run(batch(counter=30), "life-1", 2.0)
+    assert not [c for c in agent.fenced("life-2", 3.0) if isinstance(c, KillBatch)]
+    assert not agent.full
+    agent.registered(2, 3.0)
+    assert not [c for c in agent.tick(4.0) if isinstance(c, StartBatch)]
+
+
+def test_a_refused_report_comes_again_when_it_was_told_to() -> None:
+    agent = working()
+    agent.run(batch(), "life-1", 0.0)
+    [report] = reports(agent.ended(batch().fence, [ok(0), ok(1)], None, 1.0))
+    agent.failed(report.number, 1.0, again=2.0)
+    assert not reports(agent.tick(2.9))
+    assert [r.number for r in reports(agent.tick(3.1))] == [report.number]
