@@ -38,6 +38,7 @@
     │   ├── DiskFull                 too little space to start                          507
     │   ├── PortInUse                a port that was asked for is taken                 409
     │   ├── HeadUnreachable          the head of a cluster does not answer              503
+    │   ├── HostUnreachable          ssh does not get to a host                         503
     │   ├── BadInstallation          Ray missing, version skew, a foreign `actors`      500
     │   ├── StartFailed              a part ended while it started                      500
     │   └── StartTimeout             not ready in time                                  504
@@ -338,6 +339,12 @@ class HeadUnreachable(InstanceError):
 
     code, status, retryable = "head_unreachable", 503, True
     default_hint = "is it up, is its ray.node_ip an address that this host reaches, is its ray.port open?"
+
+
+class HostUnreachable(InstanceError):
+    """A host cannot be reached by ssh."""
+
+    code, status, retryable = "host_unreachable", 503, True
 
 
 class BadInstallation(InstanceError):

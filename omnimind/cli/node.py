@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from omnimind.cli import complete, node_run, nodes, resolve
+from omnimind.cli import complete, node_hosts, node_run, nodes, resolve
 from omnimind.cli.changes import Change, Effect
 from omnimind.cli.options import read, write
 from omnimind.cli.output import View, next_steps
@@ -27,10 +27,11 @@ CONTROLLED = (
 
 @click.group()
 def node() -> None:
-    """List, show, cordon and drain nodes; add and remove hosts."""
+    """List, show, cordon and drain nodes; run, add and remove hosts."""
 
 
-node.add_command(node_run.run)
+for _command in (node_run.run, node_hosts.add, node_hosts.remove):
+    node.add_command(_command)
 
 
 @node.command("list")
@@ -57,7 +58,7 @@ def show(session: Session, node_id: str) -> View:
 @write(reason=True)
 def cordon(session: Session, node_id: str, reason: str) -> Change:
     """Give a node no new work; what runs there goes on."""
-    return _control(session, node_id, "cordon", "cordoned", reason)
+    return controlled(session, node_id, "cordon", "cordoned", reason)
 
 
 @node.command()
@@ -65,7 +66,7 @@ def cordon(session: Session, node_id: str, reason: str) -> Change:
 @write(reason=True)
 def uncordon(session: Session, node_id: str, reason: str) -> Change:
     """Give a node work again; ends a drain too."""
-    return _control(session, node_id, "uncordon", "active", reason)
+    return controlled(session, node_id, "uncordon", "active", reason)
 
 
 @node.command()
@@ -81,20 +82,21 @@ def drain(session: Session, node_id: str, deadline: float, wait: bool, reason: s
 
     No work is lost: attempts that end in time count, the others run again on another node.
     """
-    change = _control(session, node_id, "drain", "draining", reason, deadline)
+    change = controlled(session, node_id, "drain", "draining", reason, deadline)
     if not wait:
         return change
 
     def apply() -> View:
         change.apply()
-        return _drained(session, resolve.node_of(session, node_id)["node_id"], deadline)
+        return drained(session, resolve.node_of(session, node_id)["node_id"], deadline)
 
     return Change(change.plan, apply)
 
 
-def _control(
+def controlled(
     session: Session, text: str, verb: str, then: str, reason: str, deadline: float | None = None
 ) -> Change:
+    """Return the change of a node by one of the coordinator's verbs."""
     from omnimind.client.protocol import NodeRequest  # noqa: PLC0415
 
     found = resolve.node_of(session, text)
@@ -140,7 +142,7 @@ def _note(session: Session, node_id: str, deadline: float | None) -> str:
     return price if deadline is None else f"{price}; what runs after {span(deadline)} is requeued elsewhere"
 
 
-def _drained(session: Session, node_id: str, deadline: float) -> View:
+def drained(session: Session, node_id: str, deadline: float) -> View:
     """Wait until nothing runs on a node. Raises WaitTimeout a minute after its deadline."""
     give_up = time.monotonic() + deadline + 60
     while True:
