@@ -44,6 +44,10 @@ if TYPE_CHECKING:
         Unavailable,
         WaitTimeout,
     )
+    from omnimind.healing.actions import RemediationAction
+    from omnimind.healing.integration import SelfHealingIntegration
+    from omnimind.healing.issues import Issue, IssueSeverity, IssueType
+    from omnimind.healing.loop import SelfHealingLoop
     from omnimind.homeostasis.controller import HomeostaticController
     from omnimind.homeostasis.ladder import ResourceState
     from omnimind.homeostasis.metrics import ResourceMetrics
@@ -73,6 +77,10 @@ _HOMES = {
         "Unavailable",
         "WaitTimeout",
     ),
+    "healing.actions": ("RemediationAction",),
+    "healing.integration": ("SelfHealingIntegration",),
+    "healing.issues": ("Issue", "IssueSeverity", "IssueType"),
+    "healing.loop": ("SelfHealingLoop",),
     "homeostasis.controller": ("HomeostaticController",),
     "homeostasis.ladder": ("ResourceState",),
     "homeostasis.metrics": ("ResourceMetrics",),
@@ -89,14 +97,20 @@ __all__ = [
     "Handle",
     "HomeostaticController",
     "InvalidInput",
+    "Issue",
+    "IssueSeverity",
+    "IssueType",
     "LoadBalancer",
     "NodeInfo",
     "NodeStatus",
     "NotFound",
     "OmniMindError",
     "Refused",
+    "RemediationAction",
     "ResourceMetrics",
     "ResourceState",
+    "SelfHealingIntegration",
+    "SelfHealingLoop",
     "Task",
     "TaskCancelled",
     "TaskContext",

@@ -53,6 +53,8 @@ def grant(
     issue.approved = issue.approved_by = ""
     core.asked.pop(issue.issue_id, None)
     issue.remediation_attempted, issue.remediation_details = True, f"{rung.name} is running"
+    if core.turn is not None:
+        core.acted[issue.issue_id] = core.turn
     core.count("remediations")
     _save(action, fx)
     watch.save(core, issue, fx)

@@ -43,17 +43,24 @@ CONDITIONS = 100_000
 
 _EVENTS = (
     "severity", "running", "start", "kill", "ignore", "pause", "window", "rejected", "breaker", "mode",
+    "turn",
 )  # fmt: skip
 """Refusals that only an event ends, which looks at the issue again."""
 
-_SIGHT = ("fresh", "confidence", "flapping", "witnesses")
+_SIGHT = ("fresh", "confidence", "flapping", "witnesses", "turn")
 """Refusals that the next observation may end."""
 
 
 class HealingCore:
-    """Every decision about issues and repairs of one fleet. The first event must be `Recovered`."""
+    """Every decision about issues and repairs of one fleet. The first event must be `Recovered`.
 
-    def __init__(self, policy: Policy | None = None, *, most_conditions: int = CONDITIONS) -> None:
+    turns: an issue gets at most one repair between two ticks with `turn`, and the next one only when it is
+    seen again: for a loop that looks at the world in turns.
+    """
+
+    def __init__(
+        self, policy: Policy | None = None, *, most_conditions: int = CONDITIONS, turns: bool = False
+    ) -> None:
         self.policy = policy or Policy()
         self.most_conditions = most_conditions
         self.epoch = 0
@@ -83,6 +90,9 @@ class HealingCore:
         self.asked: dict[str, tuple[float, int]] = {}
         """By issue, when a person was asked, and on which evidence."""
         self.counts: dict[str, int] = {}
+        self.turn: int | None = 0 if turns else None
+        self.acted: dict[str, int] = {}
+        """By issue, the turn in which it was last repaired."""
         self._by_issue: dict[str, str] = {}
         self._sick: dict[str, dict[str, None]] = {}
         self._decided: dict[str, tuple[str, str, str, int]] = {}
@@ -103,7 +113,7 @@ class HealingCore:
             ev.ResetBreaker: lambda e, now, fx: people.reset_breaker(self, e, now, fx),
             ev.SetPolicy: lambda e, now, fx: people.set_policy(self, e, now, fx),
             ev.RungKnown: self._rung_known,
-            ev.Tick: lambda _e, _now, _fx: None,
+            ev.Tick: self._tick,
             ev.Recovered: lambda e, now, fx: recovery.recover(self, e, now, fx),
         }
 
@@ -326,6 +336,7 @@ class HealingCore:
         self.issues.pop(issue.issue_id, None)
         self._decided.pop(issue.issue_id, None)
         self.asked.pop(issue.issue_id, None)
+        self.acted.pop(issue.issue_id, None)
 
     def crowded(self, now: float, fx: Effects) -> None:
         """Note an observation for which there is no room; a person is told once a minute."""
@@ -336,6 +347,10 @@ class HealingCore:
             fx.sends.append(Alert("crowded", IssueSeverity.CRITICAL, story))
 
     # --- small handlers ----------------------------------------------------------------------------------
+
+    def _tick(self, event: ev.Tick, _now: float, _fx: Effects) -> None:
+        if event.turn and self.turn is not None:
+            self.turn += 1
 
     def _rung_known(self, event: ev.RungKnown, now: float, fx: Effects) -> None:
         known = self.rungs.get(event.rung.name)

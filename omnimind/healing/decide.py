@@ -4,7 +4,7 @@ The questions are asked in a fixed order, and the first that is not passed decid
 
     condition, persistence            it is there, for long enough
     severity, running                 it is worth a repair, and none is under way
-    start, kill, ignore, pause, window, rejected
+    turn, start, kill, ignore, pause, window, rejected
     rung                              the gentlest that was not tried on this evidence, by measured success
     mode                              what people let this repair do
     fresh, confidence, flapping, witnesses     (beyond safe repairs) is what was seen good enough
@@ -130,6 +130,8 @@ def _standing(core: HealingCore, issue: Issue, now: float, draft: Draft) -> Draf
     if running is not None:
         word = "is running" if running.status is ActionStatus.RUNNING else "is being verified"
         return draft.stop("running", f"{running.action} {word}")
+    if core.turn is not None and core.acted.get(issue.issue_id) == core.turn:
+        return draft.stop("turn", "it was repaired in this turn: it has to be seen again first")
     if now < core.ready_at:
         return draft.stop("start", "the healer has just started: the monitors speak first")
     for kind in (ControlKind.KILL, ControlKind.IGNORE, ControlKind.PAUSE, ControlKind.WINDOW):

@@ -129,7 +129,9 @@ class SetPolicy(msgspec.Struct, frozen=True, tag=True):
 
 
 class Tick(msgspec.Struct, frozen=True, tag=True):
-    """Time passed."""
+    """Time passed. turn: a new turn begins, for a core that makes one repair of an issue a turn."""
+
+    turn: bool = False
 
 
 class Recovered(msgspec.Struct, frozen=True, tag=True):

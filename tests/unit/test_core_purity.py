@@ -12,6 +12,8 @@ import omnimind.cluster
 
 PACKAGE = Path(next(iter(omnimind.cluster.__path__))).parent
 SHELLS = {
+    "healing/integration.py",  # joins the loop with a controller and an agent
+    "healing/loop.py",  # calls monitors and remediations for the core
     "homeostasis/controller.py",  # gives the ladder a clock, a loop and a reader
     "homeostasis/reader.py",
 }
