@@ -14,11 +14,15 @@ import msgspec
 
 from actors.admin import Admin
 from actors.dispatch import Dispatcher
+from actors.elastic import Scaling
 from actors.engine import Engine
 from actors.membership import Membership
+from actors.peers import Peers
 from actors.service import Service
 from actors.settings import CoordinatorSettings
+from actors.sharded import Sharded
 from actors.socket_server import Push, SocketServer
+from actors.tokens import Tokens
 from actors.watching import Watchers
 from actors.wire import UP, Beat, Fetch, Join, Report, Store, Up, decode, encode
 from omnimind.client import protocol
@@ -26,10 +30,12 @@ from omnimind.clock import SystemClock
 from omnimind.cluster import events as ev
 from omnimind.cluster.core import CoordinatorCore
 from omnimind.cluster.records import LogSaved
-from omnimind.errors import InstanceError, InvalidInput, OmniMindError
+from omnimind.errors import InstanceError, InvalidInput, OmniMindError, StartFailed
 from omnimind.ids import epoch_of
 from omnimind.instance import shard_socket
+from omnimind.ledger.interface import Layout
 from omnimind.ledger.opening import open_ledger
+from omnimind.ledger.rebalance import read_layout
 
 log = logging.getLogger("omnimind.coordinator")
 
@@ -48,6 +54,7 @@ class Coordinator:
         self._progress: dict[str, dict[str, Any]] = {}
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
+        self._sharded: Sharded | None = None
         self._beginning = asyncio.get_running_loop().create_task(self._begin())
 
     async def _begin(self) -> None:
@@ -105,12 +112,22 @@ class Coordinator:
         self._service = Service(engine, self._watchers)
         self._service.progress_of = self._progress.get
         self._admin = Admin(engine, self._service, started_at=clock.now(), stop=self._stop)
-        self._methods = self._service.methods() | self._admin.methods()
+        scaling = self._admin.scaling = self._service.scaling = Scaling(settings, self._membership)
+        self._methods = self._service.methods() | self._admin.methods() | Tokens(engine).methods()
+        if settings.shards > 1:
+            self._sharded = Sharded(engine, settings.shard, settings.shards, Peers(settings))
+            self._service.sharded = self._sharded
+            self._methods |= self._sharded.methods()
         self._service.code.learned = self._dispatcher.know
         token = Path(settings.token_file).read_text().strip()  # noqa: ASYNC240 (at the start, once)
         socket = shard_socket(Path(settings.socket), settings.shard)
         self._server = SocketServer(socket, token, self._on_socket, self._membership.detach)
         await engine.start()
+        try:
+            self._check_layout(engine)
+        except OmniMindError:
+            await engine.stop()
+            raise
         self._engine = engine
         try:
             await self._server.start()
@@ -122,9 +139,21 @@ class Coordinator:
             raise InstanceError(msg, hint="make its folder writable for this user") from error
         self._loops = [
             asyncio.create_task(self._membership.watch(engine)),
+            *([asyncio.create_task(scaling.watch(engine))] if settings.shard == 0 else []),
             asyncio.create_task(self._prune()),
         ]
+        if self._sharded is not None:
+            self._loops.append(asyncio.create_task(self._sharded.foreign.watch()))
         log.info("coordinator %d is up, epoch %d", os.getpid(), engine.core.epoch)
+
+    def _check_layout(self, engine: Engine) -> None:
+        """Refuse to run beside ledgers that are laid out for another number of shards."""
+        settings = self._settings
+        home = Path(settings.home)
+        found = engine.ledger.layout() if settings.shard == 0 else read_layout(settings.ledger, home)
+        if found != Layout(settings.shards):
+            msg = f"the ledgers are laid out for {found}, this coordinator is for {settings.shards} shards"
+            raise StartFailed(msg, hint="start the instance again: queues are moved at its start")
 
     # --- clients ----------------------------------------------------------------------------------
 
@@ -230,6 +259,8 @@ class Coordinator:
                         engine.ledger.prune, before, settings.keep_tasks, _PRUNE_STEP
                     )
                     await asyncio.sleep(0.05)  # commits go first
+                if self._sharded is not None:
+                    await self._sharded.keys.tidy(before)
             except OmniMindError as error:
                 log.warning("pruning failed: %s", error)
 
@@ -241,6 +272,8 @@ class Coordinator:
         await asyncio.sleep(0.05)  # the answer to `shutdown` leaves first
         for loop in self._loops:
             loop.cancel()
+        if self._sharded is not None:
+            await self._sharded.part()
         await self._server.stop()
         await self._engine.stop()
         _die()

@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from omnimind.errors import Forbidden
-from serve.roles import Identity, Role, digest_of
+from omnimind.tokens import Role, digest_of
 
 COOKIE = "omnimind_session"
 CSRF_HEADER = "x-omnimind-csrf"
@@ -25,6 +25,19 @@ FAILURES = 10
 """Wrong tokens from one address within `FAILURE_WINDOW` seconds, after which it has to wait."""
 FAILURE_WINDOW = 60.0
 _ADDRESSES = 10_000
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who asks: the token's name goes to the audit as ``http:NAME``."""
+
+    name: str
+    role: Role
+    token_id: str = ""
+
+    @property
+    def actor(self) -> str:
+        """Return how the audit calls this person or program."""
+        return f"http:{self.name}"
 
 
 class TokenBook(Protocol):

@@ -13,7 +13,7 @@ from omnimind.client.client import AsyncClient
 from omnimind.instance import Paths
 from serve.app import build
 from serve.auth import Door, Sessions
-from serve.roles import Identity, Role
+from serve.book import CoordinatorBook
 
 NAME = "omnimind"
 """The Serve application's name, as the Ray dashboard shows it."""
@@ -36,17 +36,6 @@ class ApiOptions(msgspec.Struct, frozen=True):
     replicas: tuple[int, int] = (1, 1)
 
 
-class InstanceToken:
-    """The book with one page: the admin token that `omnimind up` makes."""
-
-    def __init__(self, digest: str) -> None:
-        self._digest = digest
-
-    async def identify(self, digest: str) -> Identity | None:
-        """Return the admin for the instance's own token."""
-        return Identity("admin", Role.ADMIN) if digest == self._digest else None
-
-
 @ray_serve.ingress()
 class Api:
     """One replica."""
@@ -60,7 +49,8 @@ class Api:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app, for Serve."""
         options = self._options
-        door = Door(InstanceToken(options.admin), Sessions(options.key))
+        book = CoordinatorBook(self._client.ask, options.admin)
+        door = Door(book, Sessions(options.key))
         return build(self._client, door, cors=options.cors)
 
     async def check_health(self) -> None:

@@ -23,7 +23,7 @@ from omnimind import config
 from omnimind.config import Settings
 from omnimind.errors import OmniMindError, PortInUse, StartFailed
 from omnimind.instance import Paths, make_token
-from serve.roles import digest_of
+from omnimind.tokens import digest_of
 
 DEFAULT_PORT = 8000
 

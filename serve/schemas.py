@@ -359,6 +359,35 @@ class Handler(Answer):
     digest: str
 
 
+class TokenIn(Request):
+    """A token to make."""
+
+    name: Name
+    role: Literal["viewer", "submitter", "operator", "admin"]
+    expires_in: Annotated[float, Field(gt=0, le=315_360_000)] | None = Field(
+        None, description="Seconds from now; never when it is left out."
+    )
+
+
+class Token(Answer):
+    """A token, without what opens the door."""
+
+    token_id: str
+    name: str
+    role: Literal["viewer", "submitter", "operator", "admin"]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewToken(Token):
+    """A token that was just made."""
+
+    secret: str = Field(description="What opens the door; shown this once.")
+
+
 class Session(Answer):
     """Who is signed in to the console."""
 

@@ -106,6 +106,7 @@ ended_tasks = _complete(_listed(("failed", "cancelled", "expired", "dead", "comp
 dead_tasks = _complete(_listed(("dead",)))
 nodes = _complete(_named("nodes", "node_id", lambda n: f"{n['status']} {n['hostname']}"))
 queues = _complete(_named("queues", "name", lambda q: "paused" if q["paused"] else ""))
+tokens = _complete(_named("tokens", "name", lambda t: t["role"]))
 schedules = _complete(_named("schedules", "name", lambda s: s["task_type"]))
 types = _complete(_named("handlers", "task_type", lambda h: (h.get("doc") or "").split("\n")[0]))
 

@@ -24,7 +24,7 @@ RESULT_MAX = 1 << 20
 
 
 class Hello(msgspec.Struct):
-    """Method `hello`. Answer: {"version", "omnimind", "epoch", "pid"}."""
+    """Method `hello`. Answer: {"version", "omnimind", "epoch", "pid", "shard", "shards"}."""
 
     token: str
     version: int = VERSION
@@ -125,6 +125,9 @@ class IdsRequest(msgspec.Struct):
     `tasks` (answer: list of tasks), `cancel` (id -> what was done), `retry` (id -> new id), `replay` (dead
     letters, likewise) and `discard` (id -> what was done).
 
+    Between shards: `states` (answer: [id, status, cause] of those that are here) and `exists` (id -> ``yes``,
+    ``no`` or ``undecided``: see `actors.keys`).
+
     What was done by `cancel` is ``cancelled`` (it was waiting), ``cancelling`` (it runs, and was asked to
     stop) or the status in which it had ended before. An unknown id raises NotFound.
 
@@ -135,6 +138,16 @@ class IdsRequest(msgspec.Struct):
     plan: bool = False
     actor: str = ""
     reason: str = ""
+
+
+class ClaimRequest(msgspec.Struct):
+    """Method `claim`, between shards: let each key stand for a task, unless it stands for another one.
+
+    wants: (key, task id, digest of the payload). Answer: [id, digest] for each, of the task for which the
+    key stands now; or null: come again, another submission with one of the keys is under way.
+    """
+
+    wants: list[tuple[str, str, bytes]]
 
 
 class NameRequest(msgspec.Struct):
@@ -170,8 +183,11 @@ class ListRequest(msgspec.Struct):
     node: str | None = None
     since: float | None = None
     until: float | None = None
-    cursor: int | None = None
+    cursor: int | str | None = None
+    """Of one shard: a number. Of several: what `routing` made of their numbers."""
     limit: int = 50
+    numbered: bool = False
+    """Whether each task is to say its number, `seq`, by which listings of shards are put together."""
 
 
 class LogsRequest(msgspec.Struct):
@@ -217,6 +233,25 @@ class NodeRequest(msgspec.Struct):
     reason: str = ""
 
 
+class TokenRequest(msgspec.Struct):
+    """Method `token_create`. Answer: the token as in `tokens` and, this once, "secret".
+
+    role: viewer, submitter, operator or admin. expires_in: seconds from now, None: never.
+    """
+
+    name: str
+    role: str
+    expires_in: float | None = None
+    plan: bool = False
+    actor: str = ""
+
+
+class TokensUsed(msgspec.Struct):
+    """Method `tokens_used`: when tokens were last used (id -> Unix seconds). Answer: null."""
+
+    used: dict[str, float]
+
+
 class Empty(msgspec.Struct):
     """Methods without a request.
 
@@ -230,6 +265,8 @@ class Empty(msgspec.Struct):
     `nodes`: list of `NodeInfo.to_dict`. `handlers`: list of `HandlerSpec` as dicts with "digest".
     `usage`: `ledger.Usage` as a dict. `check` (ledger integrity): list of sentences, empty when all is well.
     `audit`: list of {"at", "actor", "verb", "subject", "detail"}, newest first.
+    `tokens`: list of {"token_id", "name", "role", "digest", "created_at", "created_by", "expires_at",
+    "revoked_at", "last_used_at"}. `token_revoke` (a `NameRequest`, by id or name) answers one of them.
     `ping`: {"now": Unix seconds}.
     `metrics`: {name: number}. `shutdown`: null.
     """
@@ -247,6 +284,9 @@ METHODS: dict[str, type[msgspec.Struct]] = {
     "retry": IdsRequest,
     "replay": IdsRequest,
     "discard": IdsRequest,
+    "states": IdsRequest,
+    "exists": IdsRequest,
+    "claim": ClaimRequest,
     "explain": NameRequest,
     "progress": NameRequest,
     "attempts": NameRequest,
@@ -263,6 +303,10 @@ METHODS: dict[str, type[msgspec.Struct]] = {
     "queue_set": QueueRequest,
     "schedule_set": ScheduleRequest,
     "node_control": NodeRequest,
+    "token_create": TokenRequest,
+    "token_revoke": NameRequest,
+    "tokens_used": TokensUsed,
+    "tokens": Empty,
     "ping": Empty,
     "status": Empty,
     "queues": Empty,

@@ -23,6 +23,7 @@ from omnimind.cluster.task import DistributedTask
 from omnimind.errors import Conflict, InvalidInput, NotFound, OmniMindError, UnknownQueue
 from omnimind.ids import new_slab, task_id
 from omnimind.testing.fake_work import FakeWork
+from omnimind.tokens import Token, digest_of, new_secret, role_named
 
 _VERBS = {
     "cordon": NodeStatus.CORDONED,
@@ -46,6 +47,7 @@ class FakeCoordinator(FakeWork):
         self.faults: dict[str, list[OmniMindError]] = {}
         """Errors that the next calls of a method get, in this order; nothing is done for those."""
         self._templates: dict[str, p.SubmitRequest] = {}
+        self.tokens: dict[str, Token] = {}
         self._audit: list[dict[str, Any]] = []
         self._discarded: set[str] = set()
 
@@ -105,7 +107,7 @@ class FakeCoordinator(FakeWork):
                 and request.task_type in (None, task.task_type)
                 and request.node in (None, task.assigned_node)
                 and (request.since or 0.0) <= task.created_at <= (request.until or float("inf"))
-                and task.seq < (request.cursor or 1 << 60)
+                and task.seq < int(request.cursor or 1 << 60)
                 and task.task_id not in self._discarded
             )
 
@@ -298,6 +300,41 @@ class FakeCoordinator(FakeWork):
             "attempts": node["attempts"],
             "status": _VERBS[request.verb].value,
         }
+
+    # Tokens of the API.
+
+    def do_tokens(self, _request: p.Empty) -> list[dict[str, Any]]:
+        return [token.view() | {"digest": token.digest} for token in self.tokens.values()]
+
+    def do_token_create(self, request: p.TokenRequest) -> dict[str, Any]:
+        secret, now = new_secret(), self.now()
+        if any(token.name == request.name and token.valid(now) for token in self.tokens.values()):
+            raise Conflict(f"a token called {request.name!r} is in force", field="name")
+        expires = None if request.expires_in is None else now + request.expires_in
+        name = f"tok_{len(self.tokens) + 1}"
+        token = Token(
+            name, request.name, role_named(request.role), digest_of(secret), now, request.actor, expires
+        )
+        if request.plan:
+            return token.view()
+        self.tokens[name] = token
+        self._note(request, "token.create", request.name)
+        return token.view() | {"secret": secret}
+
+    def do_token_revoke(self, request: p.NameRequest) -> dict[str, Any]:
+        found = [t for t in self.tokens.values() if request.name in {t.token_id, t.name}]
+        if not found:
+            raise NotFound(f"there is no token {request.name!r}")
+        token = found[-1]
+        if not request.plan:
+            token = self.tokens[token.token_id] = msgspec.structs.replace(token, revoked_at=self.now())
+        self._note(request, "token.revoke", token.name)
+        return token.view()
+
+    def do_tokens_used(self, request: p.TokensUsed) -> None:
+        for name, at in request.used.items():
+            if name in self.tokens:
+                self.tokens[name] = msgspec.structs.replace(self.tokens[name], last_used_at=at)
 
     # The coordinator itself.
 

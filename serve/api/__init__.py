@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from serve.api import cluster, deadletters, nodes, queues, schedules, session, tasks
+from serve.api import cluster, deadletters, nodes, queues, schedules, session, tasks, tokens
 
 ROUTERS: tuple[APIRouter, ...] = (
     tasks.router,
@@ -14,4 +14,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     nodes.router,
     cluster.router,
     session.router,
+    tokens.router,
 )

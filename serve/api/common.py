@@ -45,14 +45,15 @@ def errors(*more: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def cursor_out(position: int | None) -> str | None:
-    """Return a cursor as clients see it: opaque."""
-    return (
-        None if position is None else base64.urlsafe_b64encode(f"s{position}".encode()).decode().rstrip("=")
-    )
+def cursor_out(position: int | str | None) -> str | None:
+    """Return a cursor as clients see it: opaque. The coordinator's is a number; text with several shards."""
+    if position is None:
+        return None
+    text = f"t{position}" if isinstance(position, str) else f"s{position}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def cursor_in(text: str | None) -> int | None:
+def cursor_in(text: str | None) -> int | str | None:
     """Return the position of a cursor. Raises InvalidInput."""
     if text is None:
         return None
@@ -60,6 +61,8 @@ def cursor_in(text: str | None) -> int | None:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
     except (ValueError, binascii.Error):
         raw = ""
+    if raw.startswith("t"):
+        return raw[1:]
     if not raw.startswith("s") or not raw[1:].isdigit() or int(raw[1:]) >= 1 << 63:
         hint = "take `next_cursor` of the page before"
         raise InvalidInput("this is no cursor", field="cursor", hint=hint)

@@ -10,9 +10,8 @@ from starlette.responses import Response
 from omnimind.client.protocol import NameRequest, NodeRequest
 from serve import schemas as s
 from serve.api.common import Plan, errors
-from serve.auth import Operator, Viewer
+from serve.auth import Identity, Operator, Viewer
 from serve.backend import answer, ask
-from serve.roles import Identity
 from serve.views import explain_view, node_view
 
 router = APIRouter(prefix="/nodes", tags=["nodes"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, status
 from starlette.responses import Response
 
+from omnimind.tokens import digest_of
 from serve import schemas as s
 from serve.api.common import errors
-from serve.auth import COOKIE, SESSION_SECONDS, Door, Viewer
+from serve.auth import COOKIE, SESSION_SECONDS, Door, Identity, Viewer
 from serve.backend import answer
-from serve.roles import Identity, digest_of
 
 router = APIRouter(prefix="/session", tags=["session"])
 

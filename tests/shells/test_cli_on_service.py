@@ -24,6 +24,7 @@ from actors.admin import Admin
 from actors.engine import Engine
 from actors.service import Service
 from actors.socket_server import SocketServer
+from actors.tokens import Tokens
 from actors.watching import Watchers
 from omnimind.client import protocol
 from omnimind.clock import SystemClock
@@ -70,7 +71,7 @@ class Instance:
         )
         service = Service(self.engine, watchers)
         admin = Admin(self.engine, service, started_at=time.time(), stop=lambda: None)
-        methods = service.methods() | admin.methods()
+        methods = service.methods() | admin.methods() | Tokens(self.engine).methods()
         await self.engine.start()
 
         async def call(method: str, body: bytes, _push: Any) -> bytes:
@@ -387,3 +388,19 @@ def test_completion_offers_live_ids(instance: Instance, run: Run) -> None:
     )
     assert f"plain,{task_id}" in done.stdout.splitlines()
     assert done.stderr == ""
+
+
+def test_a_token_is_made_listed_and_revoked(run: Run, instance: Instance) -> None:
+    secret = run("token", "create", "ci", "--role", "viewer", "--expires", "1h").stdout.strip()
+    assert secret.startswith("omt_")
+    assert run("token", "create", "ci").returncode == 4, "one name, one token in force"
+    for file in instance.paths.home.rglob("*"):
+        if file.is_file():
+            assert secret.encode() not in file.read_bytes(), file
+    [row] = json.loads(run("token", "list", "--json").stdout)["items"]
+    assert (row["name"], row["role"]) == ("ci", "viewer")
+    assert run("token", "revoke", "ci", "--yes", "--reason", "over").returncode == 0
+    [row] = json.loads(run("token", "list", "--json").stdout)["items"]
+    assert row["revoked_at"] is not None
+    assert run("token", "create", "ci").stdout.startswith("omt_"), "its name is free again"
+    assert run("token", "revoke", "nobody", "--yes").returncode == 3

@@ -54,6 +54,20 @@ def make_task(name: str, status: str, **more: Any) -> DistributedTask:
     )
 
 
+def _token(token_id: str, name: str, role: str) -> dict[str, Any]:
+    return {
+        "token_id": token_id,
+        "name": name,
+        "role": role,
+        "digest": "secret-digest",
+        "created_at": NOW - 100,
+        "created_by": "cli:me",
+        "expires_at": None,
+        "revoked_at": None,
+        "last_used_at": None,
+    }
+
+
 class FakeCoordinator:
     """A coordinator of plain dicts. `calls` holds each (method, request) it was asked, in order."""
 
@@ -110,6 +124,10 @@ class FakeCoordinator:
                 "runs": 0,
             }
         }
+        self.tokens = [
+            _token("tok_1", "ci", "submitter"),
+            _token("tok_2", "old", "viewer") | {"revoked_at": NOW - 5},
+        ]
         self.logs: list[list[Any]] = [[n, NOW - 10 + n, "info", f"line {n}"] for n in range(1, 4)]
         self.unreachable = False
         self.truncated_before: float | None = None
@@ -142,6 +160,7 @@ class FakeCoordinator:
             list(self.nodes.values()),
             list(self.queues.values()),
             list(self.schedules.items()),
+            self.tokens,
         )
         return repr(parts)
 
@@ -387,6 +406,19 @@ class FakeCoordinator:
         if not request.plan:
             del self.schedules[request.name]
         return found
+
+    def on_tokens(self, _: Any) -> Any:
+        return self.tokens
+
+    def on_token_create(self, request: protocol.TokenRequest) -> Any:
+        made = _token("tok_3", request.name, request.role)
+        if not request.plan:
+            self.tokens = [*self.tokens, made]
+        return made | ({} if request.plan else {"secret": "omt_fresh"})
+
+    def on_token_revoke(self, request: protocol.NameRequest) -> Any:
+        self.tokens = [t | {"revoked_at": NOW} if t["token_id"] == request.name else t for t in self.tokens]
+        return next(t for t in self.tokens if t["token_id"] == request.name)
 
     def on_handlers(self, _: Any) -> Any:
         return [

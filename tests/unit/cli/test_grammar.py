@@ -49,6 +49,7 @@ READ_LINES = {
     "queue show": "mail",
     "schedule list": "",
     "schedule show": "nightly",
+    "token list": "",
     "deadletter list": "",
     "deadletter show": "{dead}",
     "handler list": "",

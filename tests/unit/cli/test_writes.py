@@ -27,14 +27,28 @@ WRITES: dict[str, tuple[str, str | None]] = {
     "schedule resume": ("schedule set hourly shop.resize --every 1h", "schedule resume nightly"),
     "schedule run": ("schedule run nightly", None),
     "schedule remove": ("schedule remove nightly", None),
+    "token create": ("token create deploy --role operator --expires 90d", None),
+    "token revoke": ("token revoke ci", "token revoke old"),
     "deadletter replay": ("deadletter replay {dead}", None),
     "deadletter discard": ("deadletter discard {dead}", None),
 }
 """Each write of the coordinator's things: a line that would change something, and one that would not."""
 
-READING = {"tasks", "nodes", "node", "queues", "schedules", "handlers", "status", "usage", "find", "list"}
+READING = {
+    "tasks",
+    "nodes",
+    "node",
+    "queues",
+    "schedules",
+    "handlers",
+    "status",
+    "usage",
+    "find",
+    "list",
+    "tokens",
+}
 
-DESTRUCTIVE = ["queue remove", "schedule remove", "deadletter discard"]
+DESTRUCTIVE = ["queue remove", "schedule remove", "token revoke", "deadletter discard"]
 
 
 def words(line: str, ids: dict[str, str]) -> list[str]:

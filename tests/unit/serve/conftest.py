@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from omnimind import AsyncClient
 from omnimind.testing.fake import FakeCoordinator
 from omnimind.testing.transport import FakeTransport
+from omnimind.tokens import Role, digest_of
 from serve.app import build
-from serve.auth import Door, Sessions
-from serve.roles import Identity, Role, digest_of
+from serve.auth import Door, Identity, Sessions
 
 
 class Book:

@@ -46,6 +46,7 @@ ANSWERS = [
     ("/api/v1/cluster/status", s.ClusterStatus),
     ("/api/v1/handlers", list[s.Handler]),
     ("/api/v1/audit", list[s.AuditEntry]),
+    ("/api/v1/tokens", list[s.Token]),
     ("/api/v1/session", s.Session),
 ]
 

@@ -1,14 +1,15 @@
-"""Who may do what: four roles, each with the rights of those below it, and tokens as hashes."""
+"""Tokens of the HTTP API: four roles, each with the rights of those below it; tokens are kept as hashes."""
 
 from __future__ import annotations
 
 import enum
 import hashlib
-import hmac
 import secrets
-from collections.abc import Iterable
+from typing import Any
 
 import msgspec
+
+from omnimind.errors import InvalidInput
 
 PREFIX = "omt_"
 _BITS = 256
@@ -33,21 +34,12 @@ class Role(enum.IntEnum):
 
 
 def role_named(name: str) -> Role:
-    """Return a role by its name. Raises KeyError."""
-    return Role[name.upper()]
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who asks: the token's name goes to the audit as ``http:NAME``."""
-
-    name: str
-    role: Role
-    token_id: str = ""
-
-    @property
-    def actor(self) -> str:
-        """Return how the audit calls this person or program."""
-        return f"http:{self.name}"
+    """Return a role by its name. Raises InvalidInput."""
+    try:
+        return Role[name.upper()]
+    except KeyError:
+        known = ", ".join(role.label for role in Role)
+        raise InvalidInput(f"{name!r} is no role", field="role", hint=f"they are: {known}") from None
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -61,8 +53,15 @@ class Token(msgspec.Struct, frozen=True):
     role: Role
     digest: str
     created_at: float = 0.0
+    created_by: str = ""
     expires_at: float | None = None
     revoked_at: float | None = None
+    last_used_at: float | None = None
+
+    def view(self) -> dict[str, Any]:
+        """Return what people see of it."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "digest"}
+        return shown | {"role": self.role.label}
 
     def valid(self, now: float) -> bool:
         """Return whether it opens anything at `now`."""
@@ -77,13 +76,3 @@ def new_secret() -> str:
 def digest_of(secret: str) -> str:
     """Return what is stored of a token."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def find(tokens: Iterable[Token], secret: str) -> Token | None:
-    """Return the token that `secret` is, valid or not; the time tells nothing."""
-    wanted = digest_of(secret)
-    found = None
-    for token in tokens:
-        if hmac.compare_digest(token.digest, wanted):
-            found = token
-    return found
