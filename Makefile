@@ -8,7 +8,7 @@ VENV := @$(PYTHON) scripts/bootstrap.py
 SOURCES := omnimind actors serve benchmarks scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint format bench lock clean
+.PHONY: help run test test-fast chaos lint format bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -24,6 +24,11 @@ test: ## run every test
 test-fast: ## run the tests that need no other process: unit, properties, 300 simulated clusters (about a minute)
 	$(VENV) dev
 	@OMNIMIND_TEST_SEEDS=300 $(BIN)/python -m pytest $(wildcard tests/unit tests/properties tests/simulation) $(ARGS)
+
+chaos: ## ten minutes of random faults on several hosts, from namespaces (needs root); prints the command that repeats it
+	$(VENV) dev
+	@OMNIMIND_CHAOS_SECONDS=$${OMNIMIND_CHAOS_SECONDS:-600} OMNIMIND_CHAOS_HISTORY=$${OMNIMIND_CHAOS_HISTORY:-out/history.jsonl} \
+		$(BIN)/python -m pytest tests/hosts/test_random_faults.py -s $(ARGS)
 
 lint: ## check style, types and the direction of imports
 	$(VENV) dev

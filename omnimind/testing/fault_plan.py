@@ -81,7 +81,7 @@ def draw_plan(seed: int, duration: float, hosts: Sequence[str], kinds: Sequence[
 def _places(what: str, hosts: Sequence[str]) -> Sequence[str]:
     if what in {"coordinator", "pause coordinator", "head", "database"}:
         return hosts[:1]
-    if what in {"worker", "node actor", "client", "pause node actor"}:
+    if what in {"worker", "node actor", "client", "pause node actor", "full disk"}:
         return hosts
     return hosts[1:]
 

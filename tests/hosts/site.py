@@ -28,14 +28,15 @@ PORT = 6390
 INSTANCE = HOME / "instance"
 FAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketimeMT.so.1"
 _NOBODY = "there was none"
+_LAST_WORDS = 6.0
 
 
 def skewed(seconds: float) -> dict[str, str]:
     """Return the environment in which all clocks of a process are off by so many seconds.
 
-    A kernel has one wall clock for all its namespaces, so the C library is made to lie (libfaketime), to Ray's
-    own daemons as to Python. Its monotonic clocks are shifted too, by the same, which changes nothing: their
-    zero means nothing. Raises AssertionError where the library is missing.
+    A kernel has one wall clock for all its namespaces, so the C library is made to lie (libfaketime), to
+    Ray's own daemons as to Python. Its monotonic clocks are shifted too, by the same, which changes nothing:
+    their zero means nothing. Raises AssertionError where the library is missing.
     """
     if not seconds:
         return {}
@@ -68,7 +69,7 @@ class Site:
         self.began = now()
         self._undo: list[Callable[[], None]] = []
         self._lock = threading.Lock()
-        self._clients: dict[str, subprocess.Popen[Any]] = {}
+        self._keepers: list[threading.Thread] = []
         self._lives = 0
         self._until = 0.0
         self._closing = threading.Event()
@@ -101,16 +102,19 @@ class Site:
         )
 
     def _start_node(self, host: Host) -> None:
-        log = (self.folder.parent / f"{host.name}-node.log").open("ab")
-        words = ["omnimind", "node", "run", "--address", f"{self.head.ip}:{PORT}", "--num-cpus", self.cpus]
-        self._nodes[host.name] = host.popen(
-            words, env={**self.token(), **self._environment(host)}, stdout=log, stderr=log
-        )
+        words = ["omnimind", "node", "run", "--address", f"{self.head.ip}:{PORT}", "--home", INSTANCE]
+        words += ["--token-file", self._secret(), "--num-cpus", self.cpus, "--set", f"ray.node_ip={host.ip}"]
+        words += ["--set", f"ray.object_store_memory={80 << 20}"]
+        with (self.folder.parent / f"{host.name}-node.log").open("ab") as log:
+            self._nodes[host.name] = host.popen(words, env=self._environment(host), stdout=log, stderr=log)
 
-    def token(self) -> dict[str, str]:
-        """Return the environment by which a host's processes are let into the cluster."""
-        secret = (self.head.home / "instance" / "secrets" / "ray_token").read_text().strip()
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret}
+    def _secret(self) -> Path:
+        """Return the file with the cluster's token, where every host can read it."""
+        found = self.hosts.folder / "ray-token"
+        if not found.exists():
+            found.touch(0o600)
+            found.write_text((self.head.home / "instance" / "ray-token").read_text())
+        return found
 
     def ask_head(self, *words: object, timeout: float = 60.0) -> Any:
         """Run a command of OmniMind's on the head and return what it prints as JSON."""
@@ -134,7 +138,9 @@ class Site:
         """Start a client on each of these hosts; one that dies early is started again, as a new one."""
         self._until = now() + seconds
         for host in places:
-            threading.Thread(target=self._keep_client, args=(host, rate), daemon=True).start()
+            thread = threading.Thread(target=self._keep_client, args=(host, rate), daemon=True)
+            thread.start()
+            self._keepers.append(thread)
 
     def _keep_client(self, host: Host, rate: float) -> None:
         while (left := self._until - now()) > 1 and not self._closing.is_set():
@@ -150,16 +156,22 @@ class Site:
             words += ["--journal", str(self.folder / f"client-{name}")]
             words += ["--seconds", str(left), "--rate", str(rate)]
             with (self.folder.parent / f"client-{name}.log").open("wb") as log:
-                environment = {**self.token(), **self._environment(host)}
+                environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._secret())}
+                environment |= self._environment(host)
                 child = host.popen(words, env=environment, stdout=log, stderr=log)
-            self._clients[host.name] = child
             # What hangs (a driver whose raylet is gone) must not hold up the run's end.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(max(1.0, self._until - now() + 15.0))
+            while child.poll() is None and now() < self._until + _LAST_WORDS:
+                time.sleep(0.2)
             with contextlib.suppress(ProcessLookupError):
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             time.sleep(0.5)
+
+    def end_clients(self) -> None:
+        """Wait until no client says anything any more."""
+        self._until = min(self._until, now())
+        for thread in self._keepers:
+            thread.join()
 
     # --- faults -------------------------------------------------------------------------------------
 
@@ -176,7 +188,7 @@ class Site:
             thread.join()
 
     def make(self, fault: Planned) -> bool:
-        """Make one fault, undo it when its time is over, and write it down. False when there was no victim."""
+        """Make one fault, undo it in time, and write it down; False when there was no victim."""
         host = self.hosts[fault.where]
         begun = now()
         try:
@@ -209,7 +221,7 @@ class Site:
                 host.slow(delay=0.2, jitter=0.02, loss=0.05, seed=1)
                 return host.heal
             case "full disk":
-                return fill(host.home if host is self.head else host.root / "tmp")
+                return fill(host.home)
             case "pause coordinator":
                 return self._pause("ray::Coordinator", [*self.hosts])
             case "pause node actor":
@@ -234,7 +246,8 @@ class Site:
             case "client":
                 victims = [(host, pid) for pid in host.pids("omnimind.testing.witness_client")]
             case "node supervisor":
-                victims = [(host, pid) for pid in host.pids("node run")][:1]
+                victims = [(host, pid) for pid in host.pids("actors.supervisor")]
+                victims += [(host, pid) for pid in host.pids("omnimind node run")]
             case _:
                 raise AssertionError(what)
         if not victims:
@@ -277,7 +290,7 @@ class Site:
         """Heal, let everything end within `bound` seconds, read it all and judge."""
         self.heal()
         healed = now()
-        self._until = min(self._until, healed)
+        self.end_clients()
         end = self.folder / "end"
         words = [sys.executable, "-m", "omnimind.testing.witness_end", "--home", INSTANCE, "--journal", end]
         done = self.head.run(
@@ -293,9 +306,13 @@ class Site:
         return list(read(sorted(self.folder.iterdir())))
 
     def close(self) -> None:
-        """Stop starting things; the hosts' end ends what runs."""
+        """Stop starting things, and end what was started."""
         self._closing.set()
-        self._until = 0.0
+        self.end_clients()
+        for node in self._nodes.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+            node.wait()
 
 
 def report(verdict: Verdict, site: Site) -> str:

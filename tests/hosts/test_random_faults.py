@@ -1,0 +1,58 @@
+"""Random faults on several hosts under load; the whole history is then judged, in the manner of Jepsen.
+
+The faults are drawn from a seed, which is printed with the command that draws them again; the history is
+kept in a file for `python -m omnimind.testing.check_history`. `make chaos` runs it for ten minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from omnimind.testing import fault_plan, history
+from omnimind.testing.history_check import explain
+from tests.hosts.harness import Hosts, missing
+from tests.hosts.site import FAKETIME, Site
+
+SECONDS = float(os.environ.get("OMNIMIND_CHAOS_SECONDS", "120"))
+SEED = int(os.environ.get("OMNIMIND_CHAOS_SEED") or time.time_ns() // 1_000_000_000)
+KINDS = tuple(filter(None, os.environ.get("OMNIMIND_CHAOS_KINDS", "").split(","))) or (
+    *fault_plan.KILLS,
+    *fault_plan.LASTING,
+)
+RATE = 2.0
+BOUND = 120.0
+
+pytestmark = [
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+    pytest.mark.skipif(not FAKETIME.exists(), reason="install libfaketime"),
+]
+
+
+@pytest.mark.timeout(SECONDS + 900)
+def test_whatever_dies_the_history_is_valid(tmp_path: Path) -> None:
+    names = ["head", "w1", "w2", "w3"]
+    plan = fault_plan.draw_plan(SEED, SECONDS, names, KINDS)
+    skew = Random(f"skew {SEED}").choice((3600.0, -3600.0))
+    again = f"OMNIMIND_CHAOS_SEED={SEED} OMNIMIND_CHAOS_SECONDS={SECONDS:g} make chaos"
+    print(f"\n{again}\nw3's clocks are off by {skew:+g} s\n{fault_plan.describe(plan)}", flush=True)
+    with Hosts(names, tmp_path, disk="500m", tmp_size="500m") as hosts:
+        site = Site(hosts, str(SEED), skews={"w3": skew})
+        try:
+            site.start_clients([*hosts][:3], SECONDS, RATE)
+            time.sleep(3.0)
+            site.journal.write(history.Fault("clock skew", "w3", site.began, site.began + SECONDS))
+            site.carry_out(plan)
+            verdict = site.finish(again, BOUND)
+        finally:
+            site.close()
+            kept = Path(os.environ.get("OMNIMIND_CHAOS_HISTORY") or tmp_path / "history.jsonl").absolute()
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            history.write(kept, site.records())
+            print(f"history: {kept}", flush=True)
+    print(explain(verdict), flush=True)
+    assert verdict.good, f"{explain(verdict)}\nagain: {again}\nhistory: {kept}"
