@@ -241,7 +241,7 @@ class Hosts:
         """The test's own address on the hosts' network."""
         names = list(names)
         addresses = {name: f"{self.subnet}.{10 + i}" for i, name in enumerate(names)}
-        shared = {self.folder, _REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), *map(Path, share)}
+        shared = {tmp, _REPOSITORY, Path(sys.prefix), Path(sys.base_prefix), *map(Path, share)}
         config = {
             "folder": str(self.folder),
             "uplink": self.uplink,
