@@ -8,7 +8,7 @@ VENV := @$(PYTHON) scripts/bootstrap.py
 SOURCES := omnimind actors serve benchmarks scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast chaos lint format bench lock clean
+.PHONY: help run test test-fast chaos lint format bench bench-recovery lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,6 +45,10 @@ format: ## format the code and mend what ruff can mend
 bench: ## measure OmniMind beside its peers and write benchmarks/results/
 	$(VENV) bench
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-recovery: ## kill every part on real hosts (root) and measure how long work waits; beside plain Ray, 40 minutes
+	$(VENV) bench
+	@$(BIN)/python -m benchmarks.recovery $(ARGS)
 
 lock: ## resolve requirements/*.txt again after a change of pyproject.toml (ARGS=--upgrade: to the newest)
 	$(VENV) dev
