@@ -9,9 +9,12 @@ from typing import Any
 
 import msgspec
 
+from actors.elastic import Scaling
 from actors.engine import Engine
 from actors.service import Service
+from actors.sharded import Sharded
 from omnimind.client import protocol as p
+from omnimind.cluster import drains
 from omnimind.cluster import events as ev
 from omnimind.cluster.lines import bad_policy, cannot_remove
 from omnimind.cluster.policies import Schedule
@@ -33,6 +36,8 @@ class Admin:
         self.service = service
         self._started_at = started_at
         self._stop = stop
+        self.scaling: Scaling | None = None
+        """Keeps Ray's drains and ours together; None where nobody does."""
 
     # --- the coordinator --------------------------------------------------------------------------
 
@@ -94,15 +99,29 @@ class Admin:
         """Commit what waits and end, for good."""
         self._stop()
 
+    @property
+    def _sharded(self) -> Sharded | None:
+        return self.service.sharded
+
+    def _check_queue(self, name: str) -> None:
+        if self._sharded is not None:
+            self._sharded.check_queue(name)
+
     # --- queues -----------------------------------------------------------------------------------
 
     async def queues(self, _request: p.Empty) -> list[dict[str, Any]]:
         """Return all queues with what they hold."""
-        return [queue_status(self.engine.core, name) for name in sorted(self.engine.core.book.queues)]
+        # Every core has a default queue, but only one shard keeps it.
+        return [
+            queue_status(self.engine.core, name)
+            for name in sorted(self.engine.core.book.queues)
+            if self._sharded is None or self._sharded.mine(name)
+        ]
 
     async def queue_set(self, request: p.QueueRequest) -> dict[str, Any]:
         """Create or change a queue."""
         name = request.policy.name
+        self._check_queue(name)
         if request.plan:
             wrong = bad_policy(request.policy)
             if wrong is not None:
@@ -114,6 +133,7 @@ class Admin:
 
     async def queue_remove(self, request: p.NameRequest) -> dict[str, Any]:
         """Remove an empty queue."""
+        self._check_queue(request.name)
         wrong = cannot_remove(self.engine.core, request.name)
         if wrong is not None:
             raise wrong
@@ -169,6 +189,7 @@ class Admin:
             )
         # With 0 as the time, a ttl becomes a deadline in seconds from each run.
         [template] = await self.service.code.tasks_of(request.task, 0.0)
+        self._check_queue(template.queue)
         if template.queue not in self.engine.core.book.queues:
             raise UnknownQueue(f"there is no queue {template.queue!r}", field="task.queue")
         schedule = Schedule(
@@ -239,21 +260,37 @@ class Admin:
         return [n.to_dict() for n in self.engine.core.nodes.values()]
 
     async def node(self, request: p.NameRequest) -> dict[str, Any]:
-        """Return one node with what runs there."""
+        """Return one node with what runs there, how far its drain is, and what Ray says of it."""
         core = self.engine.core
         node = core.nodes[self._node_id(request.name)]
-        return node.to_dict() | {"attempts": attempts_on(core, node.node_id)}
+        return (
+            node.to_dict()
+            | {"attempts": attempts_on(core, node.node_id)}
+            | {"drain": drains.progress(core, node, self.engine.clock.now())}
+            | ({} if self.scaling is None else self.scaling.of_node(node.node_id))
+        )
 
     async def node_control(self, request: p.NodeRequest) -> dict[str, Any]:
         """Cordon, drain or uncordon a node."""
         core = self.engine.core
         node_id = self._node_id(request.node_id)
+        node = core.nodes[node_id]
+        leaves = request.verb == "uncordon" and self.scaling is not None and self.scaling.ray_drains(node_id)
         if request.plan:
             running = len(attempts_on(core, node_id))
-            return {"node": node_id, "attempts": running, "status": core.nodes[node_id].status.value}
-        deadline = None if request.deadline is None else self.engine.clock.now() + request.deadline
-        done = await self.engine.ask(lambda n: ev.NodeControl(n, node_id, request.verb, deadline))
+            found = {"node": node_id, "attempts": running, "status": node.status.value, "leaves": leaves}
+            if request.verb == "drain":
+                found["drain"] = drains.plan(core, node, self.engine.clock.now())
+            return found
+        now = self.engine.clock.now()
+        deadline = None if request.deadline is None else now + request.deadline
+        done = await self.engine.ask(
+            lambda n: ev.NodeControl(n, node_id, request.verb, deadline, "person", request.reason)
+        )
         await self.service.audit(request.actor, f"node.{request.verb}", [node_id], request.reason)
+        if leaves and self.scaling is not None:
+            await self.scaling.leave(self.engine, node_id)
+            return {"node": node_id, **done.detail, "status": node.status.value, "leaves": True}
         return {"node": node_id, **done.detail}
 
     def methods(self) -> dict[str, Callable[[Any], Awaitable[Any]]]:
@@ -288,4 +325,6 @@ class Admin:
             "omnimind": version("omnimind-runtime"),
             "epoch": self.engine.core.epoch,
             "pid": os.getpid(),
+            "shard": self.engine.core.shard,
+            "shards": self.engine.core.shards,
         }

@@ -92,10 +92,10 @@ def _tell_hosts_versions() -> None:
 def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:
     from ray.exceptions import RayError  # noqa: PLC0415
 
-    from actors.bootstrap import ensure_coordinator  # noqa: PLC0415 - it imports Ray
+    from actors.bootstrap import ensure_coordinators  # noqa: PLC0415 - it imports Ray
 
     try:
-        return ensure_coordinator(wanted(paths, settings), timeout=settings.instance.start_timeout)
+        return ensure_coordinators(wanted(paths, settings), timeout=settings.instance.start_timeout)
     except RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, OmniMindError):
@@ -121,6 +121,9 @@ def wanted(paths: Paths, settings: Settings) -> Any:
         keep_seconds=settings.retention.age,
         keep_tasks=settings.retention.tasks,
         ledger=settings.ledger,
+        elastic=settings.elastic,
+        autoscaling_config=settings.ray.autoscaling_config,
+        shards=coordinator.shards,
     )
 
 

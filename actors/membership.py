@@ -16,6 +16,7 @@ from actors.names import NAMESPACE, node_actor
 from actors.settings import CoordinatorSettings
 from actors.socket_server import Push
 from omnimind.cluster import events as ev
+from omnimind.cluster.elastic import capabilities
 
 log = logging.getLogger("omnimind.coordinator")
 
@@ -44,6 +45,10 @@ class Membership:
         self._absent: dict[str, float] = {}
         """Since when a node that lives by Ray's word has not reported here."""
         self._refreshing: set[asyncio.Task[None]] = set()
+        self._left: set[str] = set()
+        """Living nodes that were left to whoever ends them: they get no actor."""
+        self._back: set[str] = set()
+        """Nodes that were taken back since, and have not joined yet."""
 
     def post(self, node_id: str, kind: str, data: bytes) -> None:
         """Send a message to a node: over its line to the socket where it has one, else as a Ray call."""
@@ -102,6 +107,9 @@ class Membership:
 
     async def _follow(self, engine: Engine, nodes: list[dict[str, Any]]) -> None:
         alive = {n["NodeID"]: n for n in nodes if n["Alive"]}
+        self._left &= set(alive)
+        self._back &= set(alive)
+        alive = {n: node for n, node in alive.items() if not self._is_left(engine, n)}
         # The dead first: making an actor may take its time, and what ran on them waits.
         known = [n for n, info in engine.core.nodes.items() if info.status.value != "offline"]
         dead = sorted({*self._handles, *known} - set(alive))
@@ -124,6 +132,28 @@ class Membership:
             if node_id not in self._handles:
                 self._handles[node_id] = await self._making.call(self._start, node_id, node)
                 log.info("node %s joins", node_id[:12])
+
+    async def let_go(self, engine: Engine, node_id: str, why: str) -> None:
+        """Leave a node that holds nothing: without an actor on it Ray finds it idle, and may end it."""
+        self._left.add(node_id)
+        self._back.discard(node_id)
+        # In one step of the loop, so that nothing can be sent there in between.
+        engine.feed(ev.NodeGone(node_id, why))
+        log.info("node %s is let go: %s", node_id[:12], why)
+        await self._drop(node_id)
+
+    def take_back(self, node_id: str) -> None:
+        """Give a node that was let go an actor again."""
+        self._left.discard(node_id)
+        self._back.add(node_id)
+
+    def _is_left(self, engine: Engine, node_id: str) -> bool:
+        """Return whether a node was let go, by this coordinator or by its predecessor."""
+        if node_id in self._back:
+            return False
+        info = engine.core.nodes.get(node_id)
+        left = info is not None and info.status.value == "offline" and info.drained_at is not None
+        return node_id in self._left or (left and info is not None and info.ordered_by in {"idle", "ray"})
 
     async def _look_after(self, engine: Engine, node_id: str) -> None:
         """Drop an actor that is dead for good, or whose job has ended and that holds nothing now.
@@ -168,7 +198,12 @@ class Membership:
             "memory_gb": resources.get("memory", 0) / 2**30,
             "slots": slots if slots is not None else int(resources.get("CPU", 0)),
             "shards": self._settings.shards,
-            "capabilities": capabilities(resources, node.get("Labels", {})),
+            "capabilities": sorted(capabilities(resources, node.get("Labels", {}))),
+            "resources": {
+                name: amount
+                for name, amount in resources.items()
+                if name not in {"CPU", "memory", "object_store_memory"} and ":" not in name
+            },
         }
         return (
             ray.remote(Node)
@@ -206,13 +241,3 @@ def job_of(handle: Any) -> str:
     """Return the Ray job that an actor was made in, which its id ends with."""
     text: str = handle._actor_id.hex()  # noqa: SLF001 (Ray shows it in its state API only, over HTTP)
     return text[-8:]
-
-
-def capabilities(resources: dict[str, float], labels: dict[str, str]) -> list[str]:
-    """Return what tasks may need of a node: its resources in lower case, its labels as key and key=value."""
-    built_in = {"cpu", "memory", "object_store_memory"}
-    found = {r.lower() for r in resources if r.lower() not in built_in and not r.startswith("node:")}
-    for key, value in labels.items():
-        if not key.startswith("ray.io/"):
-            found |= {key, f"{key}={value}"}
-    return sorted(found)

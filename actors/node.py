@@ -319,6 +319,7 @@ class Node:
             memory_gb=facts["memory_gb"],
             max_concurrent_tasks=facts["slots"] if side.agent.slots is None else side.agent.slots,
             capabilities=set(facts["capabilities"]),
+            resources=facts["resources"],
             incarnation=incarnation,
             pids={"node": os.getpid()},
             versions=_versions(),

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from actors.code import Code
+from actors.elastic import Scaling
 from actors.engine import Engine
+from actors.sharded import Sharded
 from actors.watching import Watchers
 from omnimind.client import protocol as p
 from omnimind.cluster import events as ev
@@ -23,6 +25,7 @@ from omnimind.cluster.records import (
     Record,
     task_from_row,
 )
+from omnimind.cluster.sharding import bucket_of
 from omnimind.cluster.states import TaskStatus
 from omnimind.cluster.status import explain_node, explain_task, running_tasks
 from omnimind.cluster.task import DistributedTask
@@ -31,7 +34,7 @@ from omnimind.errors import (
     InvalidInput,
     NotFound,
 )
-from omnimind.ids import new_slab, task_id
+from omnimind.ids import bucket_in, new_slab, task_id
 from omnimind.ledger.interface import TaskFilter
 from omnimind.ledger.retention import missing
 
@@ -47,10 +50,12 @@ def task_view(task: DistributedTask) -> dict[str, Any]:
     return view
 
 
-def _slim(task: DistributedTask) -> dict[str, Any]:
+def _slim(task: DistributedTask, request: p.ListRequest) -> dict[str, Any]:
     """Return a task as lists show it: without payload and result."""
     view = task_view(task)
     view["payload"] = view["result"] = None
+    if request.numbered:
+        view["seq"] = task.seq
     return view
 
 
@@ -62,6 +67,9 @@ class Service:
         self.watchers = watchers
         self.code = Code(engine)
         self.progress_of: Callable[[str], dict[str, Any] | None] = lambda _task: None
+        self.scaling: Scaling | None = None
+        self.sharded: Sharded | None = None
+        """What it is among several shards; None where there is one."""
 
     # --- submitting -------------------------------------------------------------------------------
 
@@ -71,11 +79,23 @@ class Service:
         if request.watch:
             self.watchers.expect(t.task_id for t in tasks)
         try:
-            accepted = await self.engine.submit(tasks)
+            self._check_slab(request.slab, tasks[0].queue)
+            if self.sharded is None:
+                accepted = await self.engine.submit(tasks)
+            else:
+                accepted = await self.sharded.submit(tasks)
         except BaseException:
             self.watchers.forget(t.task_id for t in tasks)
             raise
         return p.SubmitAnswer(accepted.count, accepted.existing)
+
+    def _check_slab(self, slab: str, queue: str) -> None:
+        """Refuse ids that say another bucket than their queue's: they would lead to another shard one day."""
+        bucket = bucket_in(slab)
+        if bucket is not None and bucket != bucket_of(queue):
+            msg = f"these ids are not for queue {queue!r}"
+            hint = "make them with ids.new_slab(bucket_of(queue)), or new_slab() where the queue is not known"
+            raise InvalidInput(msg, field="slab", hint=hint)
 
     # --- results ----------------------------------------------------------------------------------
 
@@ -106,6 +126,8 @@ class Service:
                 raise await self._missing(id_)
 
     async def _missing(self, id_: str) -> NotFound:
+        if self.sharded is not None:
+            self.sharded.check_id(id_)
         return missing(id_, await self.engine.read(self.engine.ledger.pruned_before))
 
     # --- reading ----------------------------------------------------------------------------------
@@ -132,6 +154,8 @@ class Service:
         """Return a page of tasks, newest first; memory knows the states better than the rows do."""
         if not 0 < request.limit <= LIST_MAX:
             raise InvalidInput(f"a page has 1 to {LIST_MAX} tasks", field="limit")
+        if isinstance(request.cursor, str):
+            raise InvalidInput("a cursor of one shard is a number", field="cursor")
         status = tuple(request.status) if request.status else None
         if status == ("running",):
             return self._list_running(request)
@@ -159,7 +183,7 @@ class Service:
                     continue
                 if len(items) == request.limit:
                     return {"items": items, "next": last, "truncated_before": None}
-                items.append(_slim(task))
+                items.append(_slim(task, request))
                 last = task.seq
             cursor = page.next_seq
             if cursor is None or len(items) >= request.limit or not live:
@@ -177,11 +201,11 @@ class Service:
             and request.node in (None, t.assigned_node)
             and (request.since is None or t.created_at >= request.since)
             and (request.until is None or t.created_at < request.until)
-            and (request.cursor is None or t.seq < request.cursor)
+            and (not isinstance(request.cursor, int) or t.seq < request.cursor)
         ]
         page = found[: request.limit]
         more = page[-1].seq if len(found) > len(page) else None
-        return {"items": [_slim(t) for t in page], "next": more, "truncated_before": None}
+        return {"items": [_slim(t, request) for t in page], "next": more, "truncated_before": None}
 
     async def find(self, request: p.NameRequest) -> list[str]:
         """Return ids that begin with a prefix."""
@@ -222,6 +246,10 @@ class Service:
         for attempt in await self.attempts(request):
             what = f"attempt {attempt['attempt'] + 1} on {attempt['node']}: {attempt['cause']}"
             told["story"].append({"at": attempt["ended_at"], "what": what})
+        asked = None if self.scaling is None else self.scaling.story(self.engine, task)
+        if asked is not None:
+            told["verdict"] += f"; {asked['what']}"
+            told["story"].append(asked)
         told["story"].sort(key=lambda entry: entry["at"] or now)
         return told
 
@@ -265,9 +293,9 @@ class Service:
             return {t.task_id: "" for t in old}
         for task in old:
             fresh = DistributedTask(
-                task_id(new_slab()), task.task_type, task.payload, task.priority, task.queue, task.needs,
-                task.max_retries, task.timeout, None, 0.0, None, (), task.at_most_once, task.options,
-                task.encoding, f"retry_of:{task.task_id}",
+                task_id(new_slab(bucket_of(task.queue))), task.task_type, task.payload, task.priority,
+                task.queue, task.needs, task.max_retries, task.timeout, None, 0.0, None, (),
+                task.at_most_once, task.options, task.encoding, f"retry_of:{task.task_id}",
             )  # fmt: skip
             await self.engine.submit([fresh])
             new[task.task_id] = fresh.task_id

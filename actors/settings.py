@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from omnimind.cluster.policies import CoreLimits
+from omnimind.config.elastic import ElasticSettings
 from omnimind.config.sections import LedgerSettings
 
 
@@ -23,6 +24,9 @@ class CoordinatorSettings(msgspec.Struct, frozen=True):
     keep_seconds: float = 7 * 86_400.0
     keep_tasks: int = 1_000_000
     ledger: LedgerSettings = LedgerSettings()
+    elastic: ElasticSettings = ElasticSettings()
+    autoscaling_config: str = ""
+    """File of the Ray autoscaler, where the kinds of nodes are read; empty: they are not known."""
     shards: int = 1
     shard: int = 0
     """Which of the shards this coordinator is. Shard 0 also makes the Node actors."""

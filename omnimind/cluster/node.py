@@ -48,8 +48,6 @@ class NodeInfo(msgspec.Struct):
     """When its drain was over: nothing runs there, and nothing will until it is uncordoned."""
     resources: dict[str, float] = msgspec.field(default_factory=dict)
     """What Ray counts there beside CPU and memory, by Ray's name: GPUs and custom resources."""
-    node_type: str = ""
-    """The name of its kind for the Ray autoscaler, which has started it; empty when none has."""
     versions: dict[str, str] = msgspec.field(default_factory=dict)
     """What runs there: of ``omnimind``, ``python`` and ``ray``. Empty when it did not say."""
     clock_skew: float | None = None
@@ -107,7 +105,6 @@ class NodeInfo(msgspec.Struct):
             "drain_started": self.drain_started,
             "drained_at": self.drained_at,
             "resources": dict(self.resources),
-            "node_type": self.node_type,
             "versions": dict(self.versions),
             "clock_skew": self.clock_skew,
             "slots": self.max_concurrent_tasks if self.slots is None else self.slots,

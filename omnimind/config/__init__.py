@@ -12,6 +12,7 @@ written like ``256MiB`` and times like ``90s``, ``15m``, ``8h`` or ``7d``.
 from __future__ import annotations
 
 from omnimind.config.api import ApiSettings
+from omnimind.config.elastic import ElasticSettings
 from omnimind.config.load import Settings, dump, effective, load, specs
 from omnimind.config.sections import CoordinatorSettings, InstanceSettings, RaySettings, RetentionSettings
 from omnimind.config.spec import Spec
@@ -19,6 +20,7 @@ from omnimind.config.spec import Spec
 __all__ = [
     "ApiSettings",
     "CoordinatorSettings",
+    "ElasticSettings",
     "InstanceSettings",
     "RaySettings",
     "RetentionSettings",

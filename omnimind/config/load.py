@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from omnimind.config.api import ApiSettings
+from omnimind.config.elastic import ElasticSettings
 from omnimind.config.sections import (
     CoordinatorSettings,
     InstanceSettings,
@@ -37,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     api: ApiSettings = ApiSettings()
     ledger: LedgerSettings = LedgerSettings()
+    elastic: ElasticSettings = ElasticSettings()
     origins: dict[str, str] = {}
 
     def get(self, key: str) -> Any:
