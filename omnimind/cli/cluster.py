@@ -168,11 +168,11 @@ def cluster_wait(session: Session, count: int, timeout: float) -> View:
         except Unavailable as error:
             said = f": {error.message}"
             session.close()
-        active = [n for n in found if n["status"] == "active"]
-        if len(active) >= count:
-            return View(data=active, columns=nodes.COLUMNS, key="node_id")
+        there = [n for n in found if n["status"] in nodes.IN_USE]
+        if len(there) >= count:
+            return View(data=there, columns=nodes.COLUMNS, key="node_id")
         if time.monotonic() > give_up:
-            msg = f"{len(active)} of {count} nodes take work after {span(timeout)}{said}"
+            msg = f"{len(there)} of {count} nodes take work after {span(timeout)}{said}"
             raise WaitTimeout(msg, hint="see: omnimind node list; omnimind cluster check")
         time.sleep(_LOOK_EVERY)
 

@@ -189,7 +189,7 @@ def _await_new(session: Session, host: str, before: set[str], timeout: float) ->
     give_up = time.monotonic() + timeout
     while True:
         found = nodes.listed(session.call("nodes"))
-        new = [n for n in found if n["status"] == "active" and n["node_id"] not in before]
+        new = [n for n in found if n["status"] in nodes.IN_USE and n["node_id"] not in before]
         named = [n for n in new if host in (n["hostname"], n["ip_address"])]
         if named or new:
             return (named or new)[0]

@@ -8,6 +8,9 @@ from typing import Any
 from omnimind.cli.table import Column, Styled, sheet, status, table, terminal_width, whole
 from omnimind.cli.times import local, relative, span
 
+IN_USE = frozenset({"active", "busy"})
+"""What a node is that takes work; busy: all its slots are taken just now."""
+
 
 def listed(nodes: Any) -> list[dict[str, Any]]:
     """Return nodes as a list, whether they came as one or by their ids; the gone ones last."""

@@ -44,9 +44,10 @@ class RayUp:
             "  worker_ips:": f"  worker_ips: [{', '.join(self.hosts[w].ip for w in workers)}]",
             "  ssh_private_key:": f"  ssh_private_key: {self.hosts.key}",
         }
-        edited = []
-        for line in text.splitlines():
-            edited.append(next((new for start, new in lines.items() if line.startswith(start)), line))
+        edited = [
+            next((new for start, new in lines.items() if line.startswith(start)), line)
+            for line in text.splitlines()
+        ]
         assert sum(a != b for a, b in zip(edited, text.splitlines(), strict=True)) == len(lines)
         self.file.write_text("\n".join(edited) + "\n", encoding="utf-8")
 
@@ -73,7 +74,7 @@ class RayUp:
 
     def active(self) -> dict[str, str]:
         """Return the ids of the nodes that take work, by their addresses."""
-        return {n["ip_address"]: n["node_id"] for n in self.nodes() if n["status"] == "active"}
+        return {n["ip_address"]: n["node_id"] for n in self.nodes() if n["status"] in {"active", "busy"}}
 
 
 def shell(host: Host, line: str, *, timeout: float = 120.0) -> str:
@@ -84,7 +85,9 @@ def install(host: Host) -> None:
     """Put the test's environment where `scripts/bootstrap.py` would have made one, and its stamp there."""
     folder = host.home / INSTALLED.relative_to(HOME) / ".venv"
     folder.mkdir(parents=True)
-    (folder / "bin").symlink_to(Path(sys.executable).parent)
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != "omnimind-stamp.json":
+            (folder / entry.name).symlink_to(entry)
     (folder / "omnimind-stamp.json").write_text(json.dumps(_stamp()), encoding="utf-8")
 
 

@@ -53,12 +53,13 @@ READ_LINES = {
     "deadletter list": "",
     "deadletter show": "{dead}",
     "handler list": "",
+    "cluster wait": "--nodes 1",
     "config list": "",
     "config show": "ray.port",
 }
 """Each read with arguments that suit the fake; `test_every_read_is_tried` notices one that is not here."""
 
-NEEDS_PROCESSES = {"doctor"}
+NEEDS_PROCESSES = {"doctor", "cluster check"}
 """Reads that look at the machine: tried by tests of their own."""
 
 
