@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ import ray
 
 from actors.coordinator import Coordinator
 from actors.membership import job_of
-from actors.names import COORDINATOR, NAMESPACE
+from actors.names import NAMESPACE, NODE_PREFIX, coordinator_actor
 from actors.settings import CoordinatorSettings
+from omnimind.ids import SHARDS_MAX
+from omnimind.ledger.rebalance import arrange
+
+log = logging.getLogger("omnimind.job")
 
 _CONCURRENCY = 10_000
 _FIRST_NODE = 10.0
@@ -22,20 +28,32 @@ _HEAD = "node:__internal_head__"
 """A resource that Ray gives to the head and to no other node."""
 
 
-def ensure_coordinator(
-    settings: CoordinatorSettings, *, timeout: float = 60.0, name: str = COORDINATOR
-) -> dict[str, Any]:
-    """Start the coordinator unless it runs, wait until it is ready and return who it is.
+def ensure_coordinators(settings: CoordinatorSettings, *, timeout: float = 60.0) -> dict[str, Any]:
+    """Start the coordinator of each shard, wait until all are ready and return who shard 0's is.
 
-    It has no `working_dir` and no code of users in it, and it is found by name, so a second call finds
-    the first one's. One that an earlier job has made is ended and made anew: what runs goes on and is
-    adopted, and Node actors that it makes from then on belong to a job that lives. Raises what its start
-    raises (a ledger that cannot be opened, for one).
+    They have no `working_dir` and no code of users in them, and are found by name, so a second call finds
+    the first one's. Those that an earlier job has made are ended and made anew: what runs goes on and is
+    adopted, and Node actors that they make from then on belong to a job that lives. When the number of
+    shards has changed, queues are moved first, while nothing runs. Raises what the start of one raises (a
+    ledger that cannot be opened, for one).
     """
-    _end_former(name)
+    deadline = time.monotonic() + timeout
+    for shard in range(SHARDS_MAX):
+        _end_former(coordinator_actor(shard))
+    if arrange(settings.ledger, Path(settings.home), settings.shards, begin=_end_nodes):
+        log.warning("there are %d shards now", settings.shards)
+    actors = [_start(msgspec.structs.replace(settings, shard=n)) for n in range(settings.shards)]
+    ready = [actor.ready.remote() for actor in actors]
+    found: list[dict[str, Any]] = ray.get(ready, timeout=max(0.0, deadline - time.monotonic()))
+    working = [actor.takes_work.remote(_FIRST_NODE) for actor in actors]
+    ray.get(working, timeout=max(0.0, deadline - time.monotonic()))
+    return dict(found[0])
+
+
+def _start(settings: CoordinatorSettings) -> Any:
     remote: Any = ray.remote(Coordinator)
-    actor = remote.options(
-        name=name,
+    return remote.options(
+        name=coordinator_actor(settings.shard),
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
@@ -44,9 +62,14 @@ def ensure_coordinator(
         num_cpus=0,
         **placement(settings),
     ).remote(msgspec.json.encode(settings))
-    found: dict[str, Any] = dict(ray.get(actor.ready.remote(), timeout=timeout))
-    ray.get(actor.takes_work.remote(_FIRST_NODE), timeout=timeout)
-    return found
+
+
+def _end_nodes() -> None:
+    """End all Node actors, and with them what runs: they know how many shards there were."""
+    for name in ray.util.list_named_actors():
+        if name.startswith(NODE_PREFIX):
+            with contextlib.suppress(ValueError):
+                ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
 
 def placement(settings: CoordinatorSettings) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from actors.facts import FactReader
 from omnimind.clock import Clock
 from omnimind.cluster import events as ev
 from omnimind.cluster.core import CoordinatorCore
+from omnimind.cluster.events import KnownTask
 from omnimind.cluster.gate import CommitGate, Facts
 from omnimind.cluster.records import task_from_row
 from omnimind.cluster.sends import Ended, Fetch, Refusal, Reply, Send
@@ -173,12 +174,25 @@ class Engine:
         finally:
             self._requests.pop(number, None)
 
-    async def submit(self, tasks: list[DistributedTask]) -> Any:
-        """Submit tasks, with the facts that the core must know."""
+    async def submit(
+        self,
+        tasks: list[DistributedTask],
+        elsewhere: dict[str, KnownTask] | None = None,
+        owners: dict[str, KnownTask] | None = None,
+    ) -> Any:
+        """Submit tasks, with the facts that the core must know.
+
+        elsewhere: facts about ids in `after` that other shards keep. owners: which tasks of other shards
+        have keys of these.
+        """
 
         def make(request: int, facts: Facts) -> ev.Submit:
             event = ev.Submit(request, tasks)
             self.gate.look_up(event, self.core.tasks, facts)
+            if elsewhere:
+                event.known_ids = elsewhere | event.known_ids
+            if owners:
+                event.known_keys = owners | event.known_keys
             return event
 
         first = next(([t.task_id] for t in tasks if t.key is None), [])

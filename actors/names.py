@@ -7,10 +7,13 @@ COORDINATOR = "coordinator"
 
 
 def coordinator_actor(shard: int) -> str:
-    """Return the name of a shard's coordinator: ``coordinator``, ``coordinator-1``, …"""
+    """Return the name of a shard's coordinator: ``coordinator``, ``coordinator-1`` and so on."""
     return f"{COORDINATOR}-{shard}" if shard else COORDINATOR
+
+
+NODE_PREFIX = "node-"
 
 
 def node_actor(node_id: str) -> str:
     """Return the name of a node's actor: readable in the Ray dashboard, unique within the cluster."""
-    return f"node-{node_id[:16]}"
+    return f"{NODE_PREFIX}{node_id[:16]}"

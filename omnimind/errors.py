@@ -14,8 +14,8 @@
     │   └── Pruned                   it existed; its record is older than is kept       410
     ├── Conflict                     the state of the thing forbids the request         409
     │   ├── KeyConflict              idempotency key reused with another payload        409
-    │   └── PlanStale                the world moved since the plan was made            412
-    ├── WrongShard                   another shard keeps this: ask that one             421
+    │   ├── PlanStale                the world moved since the plan was made            412
+    │   └── WrongShard               another shard keeps this: ask that one             421
     ├── Forbidden                    the token is wrong, or its role is too low         403
     ├── Refused                      not now; retry after `retry_after` seconds         429
     │   ├── QueueFull                a bound of P5 is reached                           429
@@ -189,7 +189,7 @@ class PlanStale(Conflict):
     default_hint = "look at the new plan, then give its --plan-id"
 
 
-class WrongShard(OmniMindError):
+class WrongShard(Conflict):
     """Another shard keeps this.
 
     `details` hold its number as `shard` and, for a submission, the `queue` that it is for. Clients find

@@ -143,15 +143,22 @@ def open_link(session: Session, patience: float | None = None) -> SocketLink:
 
     patience: seconds; None waits for a coordinator that restarts, but only where an instance lives.
     """
+    from omnimind.client.routing import RoutedTransport  # noqa: PLC0415
     from omnimind.client.via_socket import SocketTransport, token_file  # noqa: PLC0415
-    from omnimind.instance import Paths, running  # noqa: PLC0415
+    from omnimind.instance import Paths, running, shard_socket  # noqa: PLC0415
 
     paths = Paths(session.home)
     lives = running(paths) is not None
     if not lives and not paths.socket.exists():
         msg = f"no instance of OmniMind runs in {paths.home}"
         raise Unavailable(msg, hint=start_hint(paths.home))
-    link = SocketLink(SocketTransport(paths.socket, token_file(paths.token)))
+    read = token_file(paths.token)
+    link = SocketLink(
+        RoutedTransport(
+            SocketTransport(paths.socket, read),
+            lambda shard: SocketTransport(shard_socket(paths.socket, shard), read),
+        )
+    )
     wait = (RESTART_PATIENCE if lives else 0.0) if patience is None else patience
     try:
         link.connect(wait)

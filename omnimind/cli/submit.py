@@ -116,12 +116,18 @@ def submit(
 
 
 def _send(session: Session, request: SubmitRequest) -> list[dict[str, Any]]:
+    from omnimind.client.handlers import queue_of  # noqa: PLC0415
+    from omnimind.cluster.sharding import bucket_of  # noqa: PLC0415
     from omnimind.ids import SLAB_MAX, new_slab, task_id  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = []
     payloads = request.payloads
+    queue = request.queue
+    if queue is None and session.hello().get("shards", 1) > 1:
+        queue = queue_of(session.call("handlers"), request.task_type)
+    bucket = None if queue is None else bucket_of(queue)
     for start in range(0, len(payloads), SLAB_MAX):
-        request.slab, request.payloads = new_slab(), payloads[start : start + SLAB_MAX]
+        request.slab, request.payloads = new_slab(bucket), payloads[start : start + SLAB_MAX]
         try:
             answer = session.call("submit", request)
         except UnknownTaskType as error:

@@ -22,9 +22,12 @@ from omnimind.client.protocol import (
     decode,
     encode,
 )
+from omnimind.client.routing import RoutedTransport
 from omnimind.client.transport import Transport
 from omnimind.client.watching import Watcher
-from omnimind.errors import NotFound, UnknownTaskType
+from omnimind.cluster.sharding import bucket_of
+from omnimind.errors import InvalidInput, NotFound, UnknownTaskType
+from omnimind.ids import new_slab
 
 _submit_answer = msgspec.msgpack.Decoder(SubmitAnswer).decode
 _watch_answer = msgspec.msgpack.Decoder(WatchAnswer).decode
@@ -47,8 +50,8 @@ class Caller:
         self._opening = asyncio.Lock()
         self._folder: Folder | None = None
         self.actor = actor or _who()
-        self.handlers = Handlers(self.ask, lambda: self._folder)
-        self.watcher = Watcher(self.watch)
+        self.handlers = Handlers(self.ask, lambda: self._folder, lambda: self._routed is not None)
+        self.watcher = Watcher(self.watch, self._split)
 
     async def __aenter__(self) -> Self:
         await self.transport()
@@ -81,6 +84,16 @@ class Caller:
         transport = self._transport or await self.transport()
         return decode(await transport.call(method, encode(request), timeout or self._timeout))
 
+    @property
+    def _routed(self) -> RoutedTransport | None:
+        """Return the transport when there are several shards."""
+        transport = self._transport
+        return transport if isinstance(transport, RoutedTransport) and transport.shards > 1 else None
+
+    def _split(self, ids: list[str]) -> list[list[str]]:
+        routed = self._routed
+        return [ids] if routed is None else routed.split(ids)
+
     async def watch(self, request: WatchRequest) -> WatchAnswer:
         """Return how some of the tasks have ended."""
         transport = self._transport or await self.transport()
@@ -96,6 +109,12 @@ class Caller:
         except (UnknownTaskType, NotFound) as error:
             if error.field not in ("task_type", "handler") or not await self.handlers.renew(known):
                 raise
+        except InvalidInput as error:
+            # By the type's name alone: it was registered anew, for another queue, since this was asked.
+            if error.field != "slab" or known.code is not None or request.queue is not None:
+                raise
+            await self.handlers.look_up_queue(known)
+            request.slab = new_slab(None if known.queue is None else bucket_of(known.queue))
         request.handler = known.digest
         return _submit_answer(await transport.call("submit", encode(request), self._timeout))
 

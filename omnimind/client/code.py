@@ -24,6 +24,7 @@ from omnimind.ids import digest_of
 from omnimind.registry import HandlerSpec, Task, kind_of
 
 BLOB_MAX = 32 << 20
+DEFAULT_QUEUE = "default"
 _PARTS_MAX = 2000
 
 
@@ -47,6 +48,12 @@ class Code(msgspec.Struct, frozen=True):
     spec: bytes
     blobs: dict[str, bytes]
     parts: dict[int, Any] | None
+
+    @property
+    def queue(self) -> str:
+        """Return the queue in which its tasks stand unless they are given another one."""
+        defaults = msgspec.json.decode(self.spec, type=HandlerSpec).defaults
+        return str(defaults.get("queue", DEFAULT_QUEUE))
 
     @property
     def fresh(self) -> bool:

@@ -9,11 +9,12 @@ from pathlib import Path
 from omnimind.client.code import Folder
 from omnimind.client.options import seconds_of
 from omnimind.client.package import pack_folder
+from omnimind.client.routing import RoutedTransport
 from omnimind.client.transport import Transport
 from omnimind.client.via_ray import RayTransport, in_ray, job_folder
 from omnimind.client.via_socket import SocketTransport, token_file
 from omnimind.errors import InvalidInput, Unavailable
-from omnimind.instance import Paths, home_path, ray_environment, running
+from omnimind.instance import Paths, home_path, ray_environment, running, shard_socket
 
 FIRST_TRY = 2.0
 """Seconds that `connect` gives a coordinator that is just being restarted."""
@@ -69,7 +70,12 @@ class Target:
                 if self._home is not None or not in_ray():
                     raise
             else:
-                return transport
+                return RoutedTransport(
+                    transport,
+                    lambda shard: SocketTransport(
+                        shard_socket(paths.socket, shard), read, patience=self._patience
+                    ),
+                )
         if self._home is None and in_ray():
             return await self._ray(None)
         msg = f"no instance of OmniMind runs in {paths.home}"
@@ -91,7 +97,9 @@ class Target:
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
         transport = RayTransport(environment, patience=self._patience)
         await transport.connect()
-        return transport
+        return RoutedTransport(
+            transport, lambda shard: RayTransport(environment, patience=self._patience, shard=shard)
+        )
 
 
 def _check_address(address: str) -> None:

@@ -8,31 +8,44 @@ from typing import Any
 import msgspec
 
 from omnimind.client.calls import Parameters
-from omnimind.client.code import Code, Folder, as_task, dumps, pack
+from omnimind.client.code import DEFAULT_QUEUE, Code, Folder, as_task, dumps, pack
 from omnimind.client.options import check_name
-from omnimind.client.protocol import BlobRequest, HandlerRequest
+from omnimind.client.protocol import BlobRequest, Empty, HandlerRequest
 
 Ask = Callable[[str, msgspec.Struct], Awaitable[Any]]
 _KEPT = 1024
 
 
 class Known:
-    """A handler that may be submitted to: its type, its record's digest, its parameters."""
+    """A handler that may be submitted to: its type, its record's digest, its parameters.
 
-    __slots__ = ("code", "digest", "parameters", "task_type")
+    queue: where its tasks stand unless they are given another; None: only the coordinator knows.
+    """
+
+    __slots__ = ("code", "digest", "parameters", "queue", "task_type")
 
     def __init__(self, task_type: str, code: Code | None, digest: str | None) -> None:
         self.task_type = task_type
         self.code = code
         self.digest = digest
         self.parameters = Parameters(task_type, None if code is None else code.fn)
+        self.queue: str | None = None if code is None else code.queue
+
+
+def queue_of(handlers: list[dict[str, Any]], task_type: str) -> str | None:
+    """Return the queue in which tasks of a type stand unless they are given another one."""
+    defaults = [h["defaults"] for h in handlers if h["task_type"] == task_type]
+    return str(defaults[0].get("queue", DEFAULT_QUEUE)) if defaults else None
 
 
 class Handlers:
     """Resolves what users call a task: a `Task`, a function, or a registered type's name."""
 
-    def __init__(self, ask: Ask, folder: Callable[[], Folder | None]) -> None:
+    def __init__(
+        self, ask: Ask, folder: Callable[[], Folder | None], sharded: Callable[[], bool] = lambda: False
+    ) -> None:
         self._ask = ask
+        self._sharded = sharded
         self._folder = folder
         self._known: dict[Any, Known] = {}
 
@@ -42,6 +55,9 @@ class Handlers:
             known = self._known.get(handler)
             if known is None:
                 known = self._keep(handler, Known(check_name(handler, "task"), None, None))
+            if known.queue is None and self._sharded():
+                # Its ids have to say where it goes.
+                await self.look_up_queue(known)
             return known
         place = handler
         try:
@@ -52,6 +68,10 @@ class Handlers:
             code = pack(as_task(handler), self._folder())
             known = self._keep(place, Known(code.task_type, code, await self._register(code)))
         return known
+
+    async def look_up_queue(self, known: Known) -> None:
+        """Ask again where a type's tasks stand: somebody may have registered it anew."""
+        known.queue = queue_of(await self._ask("handlers", Empty()), known.task_type)
 
     async def renew(self, known: Known) -> bool:
         """Register a handler again that the coordinator does not know any more; False if it cannot be."""

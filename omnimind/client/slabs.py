@@ -26,8 +26,8 @@ class Slab:
 
     __slots__ = ("base", "encoding", "indexes", "keys", "payloads", "since", "size")
 
-    def __init__(self, encoding: str) -> None:
-        self.base = new_slab()
+    def __init__(self, encoding: str, bucket: int | None = None) -> None:
+        self.base = new_slab(bucket)
         self.encoding = encoding
         self.indexes: list[int] = []
         self.payloads: list[bytes] = []
@@ -66,11 +66,20 @@ def encode_payload(
 
 
 class Cutter:
-    """Takes items one by one and hands out slabs. `count`: items taken so far."""
+    """Takes items one by one and hands out slabs. `count`: items taken so far.
+
+    bucket: of the queue that they are for, None where only the coordinator knows it.
+    """
 
     def __init__(
-        self, parameters: Parameters, dumps: Callable[[Any], bytes], keys: Keys, slab_tasks: int = SLAB_TASKS
+        self,
+        parameters: Parameters,
+        dumps: Callable[[Any], bytes],
+        keys: Keys,
+        slab_tasks: int = SLAB_TASKS,
+        bucket: int | None = None,
     ) -> None:
+        self._bucket = bucket
         self._parameters = parameters
         self._dumps = dumps
         self._key_of = keys if callable(keys) else None
@@ -92,7 +101,7 @@ class Cutter:
         self.count += 1
         slab = self._open.get(encoding)
         if slab is None:
-            slab = self._open[encoding] = Slab(encoding)
+            slab = self._open[encoding] = Slab(encoding, self._bucket)
         slab.indexes.append(index)
         slab.payloads.append(data)
         slab.size += len(data)

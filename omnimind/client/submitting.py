@@ -16,6 +16,7 @@ from omnimind.client.protocol import SubmitRequest
 from omnimind.client.results import TaskResult
 from omnimind.client.slabs import SLAB_SECONDS, SLAB_TASKS, Cutter, Keys, Slab, encode_payload
 from omnimind.client.tasks import TaskVerbs
+from omnimind.cluster.sharding import bucket_of
 from omnimind.errors import InvalidInput
 from omnimind.ids import new_slab, task_id
 
@@ -58,14 +59,15 @@ class Submitting(TaskVerbs):
         key = options.pop("key", None)
         payload = known.parameters.payload(args, keywords)
         data, tag = encode_payload(known.parameters, payload, self.handlers.dumps)
+        fields = request_fields(options) if options else {}
         return SubmitRequest(
-            slab=new_slab(),
+            slab=new_slab(bucket_for(known, fields)),
             task_type=known.task_type,
             payloads=[data],
             encoding=tag,
             keys=None if key is None else [check_key(key)],
             actor=self.actor,
-            **(request_fields(options) if options else {}),
+            **fields,
         )
 
     async def submit_many(
@@ -77,7 +79,8 @@ class Submitting(TaskVerbs):
         memory holds use `map`, or give slices.
         """
         known, template = await self.prepare(task, options)
-        cutter = Cutter(known.parameters, self.handlers.dumps, keys)
+        bucket = bucket_for(known, template)
+        cutter = Cutter(known.parameters, self.handlers.dumps, keys, bucket=bucket)
         ids: dict[int, str] = {}
 
         async def send(slab: Slab) -> None:
@@ -143,7 +146,8 @@ class Submitting(TaskVerbs):
         """
         gauge = Gauge(window, ordered=ordered, whole=return_exceptions)
         known, template = await self.prepare(task, options)
-        cutter = Cutter(known.parameters, self.handlers.dumps, keys, gauge.slab_tasks)
+        bucket = bucket_for(known, template)
+        cutter = Cutter(known.parameters, self.handlers.dumps, keys, gauge.slab_tasks, bucket)
         arrived: deque[Delivery] = deque()
         news, moved = asyncio.Event(), asyncio.Event()
 
@@ -179,6 +183,12 @@ class Submitting(TaskVerbs):
     def run(self, known: Known, template: dict[str, Any], deliver: Callable[[Delivery], None]) -> Run:
         """Return the event loop's half of a `map`."""
         return Run(template, lambda request: self.send(known, request), self.watch, deliver)
+
+
+def bucket_for(known: Known, fields: dict[str, Any]) -> int | None:
+    """Return the bucket of the queue that a submission is for, None where only the coordinator knows it."""
+    queue = fields.get("queue") or known.queue
+    return None if queue is None else bucket_of(queue)
 
 
 def _payload_keywords(known: Known, keywords: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

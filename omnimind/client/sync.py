@@ -22,6 +22,7 @@ from omnimind.client.mapping import WINDOW, Delivery, Gauge, Run
 from omnimind.client.options import HasId
 from omnimind.client.results import TaskResult
 from omnimind.client.slabs import Cutter, Keys
+from omnimind.client.submitting import bucket_for
 from omnimind.client.tasks import ReturnWhen, Waited
 from omnimind.client.transport import Transport
 
@@ -288,7 +289,8 @@ class Client:
         """
         gauge = Gauge(window, ordered=ordered, whole=return_exceptions)
         known, template = self.loop.run(self.inner.prepare(task, options))
-        cutter = Cutter(known.parameters, self.inner.handlers.dumps, keys, gauge.slab_tasks)
+        bucket = bucket_for(known, template)
+        cutter = Cutter(known.parameters, self.inner.handlers.dumps, keys, gauge.slab_tasks, bucket)
         return self._map(
             iter(payloads), cutter, gauge, lambda deliver: self.inner.run(known, template, deliver)
         )

@@ -20,6 +20,10 @@ class Transport(Protocol):
     It reconnects by itself while the coordinator restarts, and sends calls again where that is safe.
     """
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """Return the last answer of `hello`; among others it says how many shards there are."""
+
     async def connect(self) -> dict[str, Any]:
         """Connect now and return the answer of `hello`. Raises Unavailable when nobody answers."""
 

@@ -21,6 +21,7 @@ from omnimind.errors import InvalidInput, OmniMindError, Unavailable, from_probl
 from omnimind.ids import digest_of
 
 ACTOR = "coordinator"
+"""Of shard 0; of shard n: ``coordinator-n``."""
 NAMESPACE = "omnimind"
 _BACKOFF_FIRST = 0.1
 _BACKOFF_LAST = 2.0
@@ -73,18 +74,20 @@ class RayTransport:
 
     environment: variables by which Ray finds the cluster, for a process that is not connected to Ray yet
     (RAY_ADDRESS among them, else Ray's own rules hold). patience: seconds for which a call waits for a
-    coordinator that is being restarted.
+    coordinator that is being restarted. shard: whose coordinator is meant.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, patience: float = 30.0) -> None:
+    def __init__(self, environment: Mapping[str, str], *, patience: float = 30.0, shard: int = 0) -> None:
         self._environment = environment
+        self._name = f"{ACTOR}-{shard}" if shard else ACTOR
+        self.info: dict[str, Any] = {}
         self._patience = patience
         self._actor: Any = None
 
     async def connect(self) -> dict[str, Any]:
         await asyncio.to_thread(self._attach)
-        found: dict[str, Any] = decode(await self.call("hello", encode(Hello(token="")), self._patience))
-        return found
+        self.info = decode(await self.call("hello", encode(Hello(token="")), self._patience))
+        return self.info
 
     async def call(self, method: str, body: bytes, timeout: float | None = None) -> bytes:
         loop = asyncio.get_running_loop()
@@ -141,7 +144,7 @@ class RayTransport:
                 # "auto" finds a cluster or fails; without it Ray would start one of its own.
                 address = os.environ.get("RAY_ADDRESS", "auto")
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            self._actor = ray.get_actor(ACTOR, namespace=NAMESPACE)
+            self._actor = ray.get_actor(self._name, namespace=NAMESPACE)
         except ValueError as error:
             msg = "Ray runs here, but no OmniMind in it"
             raise Unavailable(msg) from error

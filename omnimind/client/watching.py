@@ -18,6 +18,8 @@ _ROUNDS_MAX = 512
 """Below what a coordinator carries out for one connection at a time."""
 
 Ask = Callable[[WatchRequest], Awaitable[WatchAnswer]]
+Split = Callable[[list[str]], list[list[str]]]
+"""Ids in groups that are asked about apart, since different coordinators have them."""
 
 
 class Watcher:
@@ -27,8 +29,9 @@ class Watcher:
     asked again together. So thousands of waiters keep some tens of calls open.
     """
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, split: Split = lambda ids: [ids]) -> None:
         self._ask = ask
+        self._split = split
         self._waiters: dict[str, list[asyncio.Future[Result]]] = {}
         self._fresh: list[str] = []
         self._flushing = False
@@ -75,8 +78,10 @@ class Watcher:
     def _flush(self) -> None:
         self._flushing = False
         while self._fresh and len(self._rounds) < _ROUNDS_MAX:
-            self._start(self._fresh[:_IDS_MAX])
+            ids = self._fresh[:_IDS_MAX]
             del self._fresh[:_IDS_MAX]
+            for group in self._split(ids):
+                self._start(group)
 
     def _start(self, ids: list[str]) -> None:
         task = asyncio.get_running_loop().create_task(self._round(ids))

@@ -26,11 +26,12 @@ class FakeTransport:
     def __init__(self, coordinator: Answers) -> None:
         self._coordinator = coordinator
         self.closed = False
+        self.info: dict[str, Any] = {}
 
     async def connect(self) -> dict[str, Any]:
         hello = await self.call("hello", encode(Hello(token="")))
-        found: dict[str, Any] = decode(hello)
-        return found
+        self.info = decode(hello)
+        return self.info
 
     async def call(self, method: str, body: bytes, timeout: float | None = None) -> bytes:
         if self.closed:
