@@ -74,6 +74,7 @@ def main(trials: int, only: tuple[str, ...], system: tuple[str, ...], dry: bool)
     console = Console()
     if not console.is_terminal:
         console.width = 130
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     folder = Path(tempfile.mkdtemp(prefix="omr-"))
     folder.chmod(0o711)
     facts, commit = machine.describe(folder), machine.commit()

@@ -7,6 +7,7 @@ the head and after a second elsewhere; OmniMind's own supervisors do that, a loo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from omnimind.testing.postgres import PostgresServer
-from tests.hosts.harness import Host, Hosts
+from tests.hosts.harness import HOME, Host, Hosts
 
 WORK_HOSTS = ("head", "w1", "w2")
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -187,10 +188,33 @@ class OmniMind(Cluster):
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(folder)
         self._settings = dict(settings or {})
-        self.home = Path("/root/om")
+        self.home = HOME / "om"
 
     def start(self) -> None:
         head = self.hosts["head"]
+        env = {"OMNIMIND_HOME": str(self.home), "PYTHONPATH": str(_ROOT)}
+        self.start_head()
+        token = head.home / "om" / "ray-token"
+        for name in ("w1", "w2"):
+            host = self.hosts[name]
+            own = host.home / "om"
+            own.mkdir(mode=0o700)
+            (own / "ray-token").write_text(token.read_text())
+            (own / "ray-token").chmod(0o600)
+            joins = {"ray.object_store_memory": str(_STORE), "ray.node_ip": host.ip}
+            words = ["omnimind", "node", "run", "--address", f"{head.ip}:{_PORT}", "--labels", "lane=1"]
+            words += ["--num-cpus", str(_SLOTS)]
+            words += [w for k, v in joins.items() for w in ("--set", f"{k}={v}")]
+            self.spawn(host, words, env, name)
+        words = ["omnimind", str(self.home), str(self.shared)]
+        self._driver = Driver(head, words, {}, self.shared / "driver.log")
+
+    def start_head(self) -> None:
+        """Start OmniMind on the head, at first or after a boot of it."""
+        head = self.hosts["head"]
+        env = {"OMNIMIND_HOME": str(self.home), "PYTHONPATH": str(_ROOT)}
+        record = head.home / "om" / "run" / "instance.json"
+        record.unlink(missing_ok=True)
         settings = {
             "ray.node_ip": head.ip,
             "ray.port": str(_PORT),
@@ -201,36 +225,31 @@ class OmniMind(Cluster):
             **self._settings,
         }
         words = ["omnimind", "up", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}"))]
-        env = {"OMNIMIND_HOME": str(self.home), "PYTHONPATH": str(_ROOT)}
         self.spawn(head, words, env, "head")
-        token = head.home / "om" / "ray-token"
-        until(lambda: self._ready(head), "OmniMind to start")
-        for name in ("w1", "w2"):
-            host = self.hosts[name]
-            own = host.home / "om"
-            own.mkdir(mode=0o700)
-            (own / "ray-token").write_text(token.read_text())
-            (own / "ray-token").chmod(0o600)
-            joins = {"ray.object_store_memory": str(_STORE), "ray.node_ip": host.ip}
-            words = ["omnimind", "node", "run", "--address", f"{head.ip}:{_PORT}", "--labels", "lane=1"]
-            words += [
-                "--num-cpus",
-                str(_SLOTS),
-                *(w for k, v in joins.items() for w in ("--set", f"{k}={v}")),
-            ]
-            self.spawn(host, words, env, name)
-        self._driver = Driver(
-            head, ["omnimind", str(self.home), str(self.shared)], {}, self.shared / "driver.log"
-        )
+        child = self._children[-1]
+        until(lambda: child.poll() is not None or _ready(record), "OmniMind to start")
+        if child.poll() is not None:
+            log = (self.shared / "head.log").read_text(errors="replace")
+            raise ClusterFailedError(f"OmniMind does not start:\n{log[-2000:]}")
 
-    def _ready(self, head: Host) -> bool:
-        record = head.home / "om" / "run" / "instance.json"
-        return record.exists() and '"ready"' in record.read_text()
+    def renew_driver(self) -> None:
+        """Start the submitting process again, after its host has been off."""
+        self.driver.close()
+        words = ["omnimind", str(self.home), str(self.shared)]
+        self._driver = Driver(self.hosts["head"], words, {}, self.shared / "driver.log")
+
+    def coordinator(self) -> dict[str, Any]:
+        """Return who coordinates: pid, node_id, epoch and more."""
+        found: dict[str, Any] = json.loads(self.driver.ask("coordinator", seconds=90.0))
+        return found
 
     def kill_coordinator(self) -> None:
         """End the coordinator's process."""
-        pid = self.driver.ask("coordinator")
-        self.hosts["head"].run(["kill", "-9", pid])
+        self.hosts["head"].run(["kill", "-9", self.coordinator()["pid"]])
+
+
+def _ready(record: Path) -> bool:
+    return record.exists() and '"ready"' in record.read_text()
 
 
 class OmniMindOnPostgres(OmniMind):
@@ -270,7 +289,9 @@ class PlainRay(Cluster):
 
     def start(self) -> None:
         head = self.hosts["head"]
-        storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": "/root/gcs"} if self._lasting else {}
+        storage = (
+            {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(HOME / "gcs")} if self._lasting else {}
+        )
         self._loop(head, f"--head --port={_PORT} --include-dashboard=false --num-cpus={_SLOTS}", 0, storage)
         for name, cpus in (("w1", _SLOTS), ("w2", _SLOTS), ("drv", 0)):
             self._loop(self.hosts[name], f"--address={head.ip}:{_PORT} --num-cpus={cpus}", 1, {})

@@ -4,26 +4,18 @@
 
 One command a line on standard input, one answer a line on standard output: ``submit NAME DELAY`` is answered
 when the task is submitted (which is when OmniMind has acknowledged it), ``nodes`` with the hosts that take
-work, ``coordinator`` with the process id of OmniMind's coordinator.
+work. Of OmniMind alone: ``once NAME`` submits a task that is run at most once, ``task NAME`` says how it is,
+``coordinator`` who coordinates, both as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from benchmarks.recovery.work import work
-
-
-class Side(Protocol):
-    """What is driven."""
-
-    def submit(self, name: str, delay: float) -> str: ...
-
-    def nodes(self) -> str: ...
-
-    def coordinator(self) -> str: ...
 
 
 class OmniMind:
@@ -34,8 +26,8 @@ class OmniMind:
         self._client = omnimind.connect(home)
         self._folder = folder
 
-    def submit(self, name: str, delay: float) -> str:
-        options: dict[str, Any] = {"key": name, "needs": {"lane"}, "delay": delay or None}
+    def submit(self, name: str, delay: float, **more: Any) -> str:
+        options: dict[str, Any] = {"key": name, "needs": {"lane"}, "delay": delay or None, **more}
         while True:
             try:
                 self._client.submit(work, folder=self._folder, name=name, **options)
@@ -44,12 +36,21 @@ class OmniMind:
             else:
                 return name
 
+    def once(self, name: str) -> str:
+        return self.submit(name, 0.0, at_most_once=True)
+
+    def task(self, name: str) -> str:
+        # The same submission again: by its key it is the same task, whichever driver asks.
+        handle = self._client.submit(work, folder=self._folder, name=name, key=name, needs={"lane"})
+        found = self._client.task(handle.id)
+        return json.dumps({key: found[key] for key in ("status", "result", "cause")})
+
     def nodes(self) -> str:
         up = [n for n in self._client.cluster_status()["nodes"] if n["status"] in {"active", "busy"}]
         return " ".join(n["hostname"] for n in up)
 
     def coordinator(self) -> str:
-        return str(self._client.cluster_status()["coordinator"]["pid"])
+        return json.dumps(self._client.cluster_status()["coordinator"])
 
 
 class PlainRay:
@@ -70,24 +71,20 @@ class PlainRay:
     def nodes(self) -> str:
         return " ".join(n["NodeManagerHostname"] for n in self._ray.nodes() if n["Alive"])
 
-    def coordinator(self) -> str:
-        return ""
-
 
 def main() -> None:
     kind, where, folder = sys.argv[1:4]
-    side: Side = OmniMind(where, folder) if kind == "omnimind" else PlainRay(where, folder)
+    side: Any = OmniMind(where, folder) if kind == "omnimind" else PlainRay(where, folder)
     print("ready", flush=True)
     for line in sys.stdin:
         match line.split():
             case ["submit", name, delay]:
-                print(side.submit(name, float(delay)), flush=True)
-            case ["nodes"]:
-                print(side.nodes(), flush=True)
-            case ["coordinator"]:
-                print(side.coordinator(), flush=True)
-            case other:
-                raise ValueError(f"no command: {other}")
+                answer = side.submit(name, float(delay))
+            case [verb, *names]:
+                answer = getattr(side, verb)(*names)
+            case _:
+                continue
+        print(answer, flush=True)
 
 
 if __name__ == "__main__":
