@@ -163,7 +163,7 @@ class Node:
             for index, written in lines.items():
                 side.logs.append((items[index].task_id, pulse.fence + index, written))
         commands, stops = side.agent.beat(
-            pulse.fence, pulse.current, pulse.since, pulse.outcomes, self._clock.now()
+            pulse.fence, pulse.current, pulse.ran, pulse.outcomes, self._clock.now()
         )
         self._do(side, commands)
         return encode(stops)

@@ -23,11 +23,14 @@ PULSE = 0.25
 
 
 class Pulse(msgspec.Struct, array_like=True):
-    """What a worker tells its node about a batch."""
+    """What a worker tells its node about a batch. ran: seconds for which `current` has been running.
+
+    A duration, and no time of day: that may be set back while a handler runs.
+    """
 
     fence: int
     current: int | None
-    since: float | None
+    ran: float | None
     outcomes: list[Outcome]
     progress: dict[int, dict[str, Any]]
     logs: list[tuple[int, float, str, str]]
@@ -89,7 +92,7 @@ class BatchRun:
             pulse = Pulse(
                 self.batch.fence,
                 self.current,
-                self.since,
+                None if self.since is None else time.monotonic() - self.since,
                 self.outcomes[self.confirmed : done],
                 progress,
                 logs,

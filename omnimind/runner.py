@@ -91,7 +91,7 @@ def run_batch(batch: Batch, spec: HandlerSpec, wire: Wire) -> list[Outcome]:
             _run_async(run, function, wants_context)
         else:
             for index, item in enumerate(batch.items):
-                run.current, run.since = index, time.time()
+                run.current, run.since = index, time.monotonic()
                 run.outcomes.append(_run_sync(run, function, index, item, wants_context))
             run.current = run.since = None
         return run.finish()
@@ -328,6 +328,6 @@ def _run_async(run: BatchRun, function: Callable[..., Any], wants_context: str |
         run.on_stop = stop
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    run.current, run.since = (0, time.time()) if len(run.batch.items) == 1 else (None, None)
+    run.current, run.since = (0, time.monotonic()) if len(run.batch.items) == 1 else (None, None)
     loop.run_until_complete(everything())
     run.current = run.since = None

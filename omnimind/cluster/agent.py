@@ -187,19 +187,20 @@ class NodeAgent:
         self,
         fence: int,
         current: int | None,
-        since: float | None,
+        ran: float | None,
         outcomes: list[Outcome],
         now: float,
     ) -> tuple[list[Command], dict[int, str] | None]:
         """Take in a sign of life from a batch's worker, with outcomes so far.
 
+        ran: seconds for which item `current` has been running.
         Returns the commands and the items that the worker should end, with the cause; None means that
         nobody wants the batch any more.
         """
         held = self.held.get(fence)
         if held is None or held.ended:
             return [], None
-        held.current, held.since = current, since
+        held.current, held.since = current, None if ran is None else now - ran
         return self._report(held, outcomes, now, final=False), dict(held.stops)
 
     def ended(self, fence: int, outcomes: list[Outcome], death: str | None, now: float) -> list[Command]:
@@ -295,9 +296,9 @@ class NodeAgent:
         """Report for work, since the coordinator is new or has forgotten this node."""
         self.joined = False
         self._next_join = now + self._resend
-        return [self._join()]
+        return [self._join(now)]
 
-    def _join(self) -> SendJoin:
+    def _join(self, now: float) -> SendJoin:
         return SendJoin(
             self.incarnation,
             tuple(
@@ -306,7 +307,7 @@ class NodeAgent:
                     tuple(item.task_id for item in h.batch.items),
                     tuple(h.owed),
                     h.current,
-                    h.since,
+                    _ran(h, now),
                 )
                 for h in self.held.values()
                 if h.owed
@@ -358,7 +359,7 @@ class NodeAgent:
     def _beat(self, now: float) -> SendHeartbeat:
         self._next_heartbeat = now + self._heartbeat
         self._sent_heartbeat = now
-        batches = tuple((f, h.current, h.since) for f, h in self.held.items())
+        batches = tuple((f, h.current, _ran(h, now)) for f, h in self.held.items())
         slots = self.slots
         if self.full:
             slots, self._told_none = 0, True
@@ -404,3 +405,11 @@ class NodeAgent:
             for h in self.held.values()
             if not h.ended
         ]
+
+
+def _ran(held: Held, now: float) -> float | None:
+    """Return for how many seconds the current item has been running, where known.
+
+    It travels as a duration: clocks of different machines may be hours apart.
+    """
+    return None if held.since is None else max(0.0, now - held.since)

@@ -179,7 +179,8 @@ def adopt(
         task.fence = fence
         task.status = TaskStatus.RUNNING
         task.assigned_node = node_id
-        task.started_at = now
+        runs = index == running.current and running.ran is not None
+        task.started_at = now - (running.ran or 0.0) if runs else now
         tasks[index] = task
     if stale:
         fx.sends.append(

@@ -71,15 +71,15 @@ class Outcomes(msgspec.Struct):
 class RunningBatch(msgspec.Struct, array_like=True):
     """A batch that a node holds.
 
-    open: indexes whose outcome is not acknowledged. current: the one that runs now, since `started_at`
-    (Unix seconds), where known.
+    open: indexes whose outcome is not acknowledged. current: the one that runs now, and has for `ran`
+    seconds, where known.
     """
 
     fence: int
     task_ids: tuple[str, ...]
     open: tuple[int, ...]
     current: int | None = None
-    started_at: float | None = None
+    ran: float | None = None
 
 
 class NodeJoined(msgspec.Struct):
@@ -95,7 +95,7 @@ class NodeJoined(msgspec.Struct):
 
 
 class Heartbeat(msgspec.Struct):
-    """A node lives, and holds these batches: (fence, index that runs, since when).
+    """A node lives, and holds these batches: (fence, index that runs, for how many seconds).
 
     slots: how many slots this shard may use there now; None: as many as before.
     """

@@ -115,7 +115,7 @@ def heartbeat(core: CoordinatorCore, event: ev.Heartbeat, now: float, fx: Effect
 
 def _compare(core: CoordinatorCore, event: ev.Heartbeat, now: float, fx: Effects) -> None:
     """Compare what a node holds with what it should hold."""
-    held = {fence: (current, since) for fence, current, since in event.batches}
+    held = {fence: (current, ran) for fence, current, ran in event.batches}
     mine = core.by_node.get(event.node_id, {})
     for fence in held:
         if fence not in mine:
@@ -124,9 +124,9 @@ def _compare(core: CoordinatorCore, event: ev.Heartbeat, now: float, fx: Effects
             )
     for batch in list(mine.values()):
         if batch.fence in held:
-            current, since = held[batch.fence]
+            current, ran = held[batch.fence]
             batch.current = current
-            _note_start(core, batch, current, since, now, fx)
+            _note_start(core, batch, current, ran, now, fx)
         elif now - batch.sent_at > core.limits.dispatch_grace:
             outcomes.lose(core, batch, "the node does not hold the batch", now, fx)
 
@@ -135,16 +135,16 @@ def _note_start(
     core: CoordinatorCore,
     batch: attempts.LiveBatch,
     current: int | None,
-    since: float | None,
+    ran: float | None,
     now: float,
     fx: Effects,
 ) -> None:
     """Write down the start of an attempt that runs for more than a second, once."""
-    if current is None or since is None or now - since < 1.0 or not 0 <= current < len(batch.tasks):
+    if current is None or ran is None or ran < 1.0 or not 0 <= current < len(batch.tasks):
         return
     task = batch.tasks[current]
     if task is not None and task.stored is not task.line:
-        task.started_at = since
+        task.started_at = now - ran
         task.cause = "started"
         core.save(task, fx)
 

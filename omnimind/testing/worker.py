@@ -165,7 +165,9 @@ class SimWorker:
             return
         self.sim.clock.after(BEAT, self._beat)
         outcomes, self.outcomes = self.outcomes, []
-        commands, stops = agent.beat(self.batch.fence, self.index, self.since, outcomes, self.node.now)
+        now = self.node.now
+        ran = None if self.since is None else now - self.since
+        commands, stops = agent.beat(self.batch.fence, self.index, ran, outcomes, now)
         self.node.obey(commands)
         if stops is None:
             self.die("nobody wants this batch")

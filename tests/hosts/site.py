@@ -116,9 +116,10 @@ class Site:
             found.write_text((self.head.home / "instance" / "ray-token").read_text())
         return found
 
-    def ask_head(self, *words: object, timeout: float = 60.0) -> Any:
+    def ask_head(self, *words: object, timeout: float = 60.0, check: bool = True) -> Any:
         """Run a command of OmniMind's on the head and return what it prints as JSON."""
-        done = self.head.run(["omnimind", *words, "--home", INSTANCE, "-o", "json"], timeout=timeout)
+        argv = ["omnimind", *words, "--home", INSTANCE, "-o", "json"]
+        done = self.head.run(argv, timeout=timeout, check=check)
         return msgspec.json.decode(done.stdout)
 
     def wait_for_nodes(self, count: int, seconds: float = 120.0) -> None:

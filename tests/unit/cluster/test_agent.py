@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from omnimind.cluster.agent import (
     Command,
     KillBatch,
@@ -83,10 +85,12 @@ def test_a_new_coordinator_hears_what_is_held_and_then_what_it_missed() -> None:
     agent = working()
     agent.run(batch(counter=0), "life-1", 0.0)
     agent.run(batch(counter=10), "life-1", 0.0)
-    agent.beat(batch().fence, 1, 0.5, [ok(0)], 0.6)
+    agent.beat(batch().fence, 1, 0.1, [ok(0)], 0.6)
     agent.ended(batch(counter=10).fence, [ok(0), ok(1)], None, 1.0)
     [join] = agent.asked_to_register(1.0)
     assert isinstance(join, SendJoin)
+    [first, _] = join.running
+    assert first.ran == pytest.approx(0.5)
     held = {r.fence: (r.open, r.current) for r in join.running}
     # Item 0 has ended, but nobody has acknowledged it: it is still this node's to report.
     assert held == {batch().fence: ((0, 1), 1), batch(counter=10).fence: ((0, 1), None)}
@@ -134,7 +138,7 @@ def test_a_soft_stop_is_told_with_the_next_beat() -> None:
 def test_a_handler_far_over_its_timeout_is_killed() -> None:
     agent = working()
     agent.run(batch(timeout=1.0), "life-1", 0.0)
-    agent.beat(batch().fence, 0, 0.0, [], 0.2)
+    agent.beat(batch().fence, 0, 0.2, [], 0.2)
     assert not any(isinstance(c, KillBatch) for c in agent.tick(2.9))
     assert KillBatch(batch().fence) in agent.tick(3.1)
     assert not any(isinstance(c, KillBatch) for c in agent.tick(3.2))
