@@ -6,9 +6,9 @@ missing. In CI these are installed, so that a skip there is a hole in the proof 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,28 +66,36 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line)
 
 
-def _server(folder: Path, **settings: Any) -> PostgresServer:
-    from omnimind.testing.postgres import PostgresServer
+@contextlib.contextmanager
+def _server(**settings: Any) -> Iterator[PostgresServer]:
+    from omnimind.testing.postgres import PostgresServer, find
 
-    _let_pass(folder)
-    try:
-        return PostgresServer(folder / "server", **settings)
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
+    if find("postgres") is None:
+        pytest.skip("PostgreSQL is not there (Debian package: postgresql)")
+    # Not in pytest's folders, which are closed to the server's user whenever another session starts.
+    with PostgresServer.made(**settings) as server:
+        yield server
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def own_server() -> Iterator[Callable[..., PostgresServer]]:
+    """Return a function that makes a PostgreSQL server, not running yet, with these settings."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(_server(**settings))
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
     """Return a running PostgreSQL server that only this test has, to be killed and started again."""
-    with _server(tmp_path).running() as server:
+    with _server() as server, server.running():
         yield server
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres() -> Iterator[PostgresServer]:
     """Return a PostgreSQL server that runs for the whole session; tests that kill one make their own."""
     # No test of this server's is about what a power cut leaves.
-    with _server(tmp_path_factory.mktemp("postgres"), fsync="off").running() as server:
+    with _server(fsync="off") as server, server.running():
         yield server
 
 
@@ -96,10 +104,3 @@ def new_database(postgres: PostgresServer) -> Callable[[], str]:
     """Return a function that makes an empty database and returns its url."""
     made = itertools.count()
     return lambda: postgres.create(f"db{next(made)}")
-
-
-def _let_pass(folder: Path) -> None:
-    """Let the server's user pass through pytest's private folders."""
-    for place in (folder, *folder.parents):
-        if place.stat().st_uid == os.geteuid() and not place.stat().st_mode & 0o001:
-            place.chmod(place.stat().st_mode | 0o011)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -28,8 +27,11 @@ class Address:
         self.settings = settings
         self.schema = f"omnimind_{shard}" if shard else "omnimind"
         self._given = _parsed(settings.url)
-        hosts = self._given.get("host") or self._given.get("hostaddr") or "the local socket"
-        self.where = f"{hosts}:{self._given.get('port', 5432)}/{self._given.get('dbname', '')}"
+        hosts = str(self._given.get("host") or self._given.get("hostaddr") or "localhost").split(",")
+        ports = str(self._given.get("port") or 5432).split(",")
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        named = ",".join(f"{host}:{port}" for host, port in zip(hosts, ports, strict=False))
+        self.where = f"{named}/{self._given['dbname']}"
         """For people: hosts, port and database, without user and secrets."""
 
     def __str__(self) -> str:
@@ -64,7 +66,7 @@ class Address:
 def _parsed(url: str) -> dict[str, Any]:
     field = "ledger.url"
     shape = "write postgresql://user@host:5432/database"
-    if urlsplit(url).scheme not in SCHEMES:
+    if url.partition("://")[0] not in SCHEMES:
         raise ConfigError("it is no PostgreSQL url", field=field, hint=shape)
     try:
         given: dict[str, Any] = conninfo_to_dict(url)

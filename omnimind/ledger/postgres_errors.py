@@ -38,6 +38,12 @@ _REFUSALS: tuple[tuple[str, str, str, float], ...] = (
     ),
     ("no pg_hba.conf entry", "it lets nobody in from here", "add a line to the server's pg_hba.conf", LATER),
     ("authentication failed", "it does not accept this user", "check the user in ledger.url", LATER),
+    (
+        "too many connections for",
+        "this user or database has all the connections it may have",
+        "raise the CONNECTION LIMIT of the role or the database; a coordinator needs at most 6",
+        SOON,
+    ),
     ("role ", "this user does not exist", "CREATE ROLE name LOGIN PASSWORD '…'", LATER),
     (
         "database ",
@@ -55,12 +61,6 @@ _REFUSALS: tuple[tuple[str, str, str, float], ...] = (
         "remaining connection slots",
         "all its connections are taken",
         "raise max_connections; a coordinator needs at most 6",
-        SOON,
-    ),
-    (
-        "too many connections for",
-        "this user or database has all the connections it may have",
-        "raise the CONNECTION LIMIT of the role or the database; a coordinator needs at most 6",
         SOON,
     ),
     ("starting up", "it is starting up", "wait: it is tried again by itself", SOON),

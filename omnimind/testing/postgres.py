@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +167,21 @@ class PostgresServer:
             except subprocess.TimeoutExpired:
                 self.kill()
         self._process = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls, **settings: Any) -> Iterator[PostgresServer]:
+        """Make one in a temporary folder that its user can reach; stopped and removed at the end."""
+        folder = Path(tempfile.mkdtemp(prefix="omnimind-postgres-"))
+        folder.chmod(0o711)
+        try:
+            server = cls(folder / "server", **settings)
+            try:
+                yield server
+            finally:
+                server.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[PostgresServer]:

@@ -39,6 +39,8 @@ class History:
     """By task: what its attempts returned."""
     once: set[str] = field(default_factory=set)
     """Tasks that may never start twice."""
+    refused: int = 0
+    """How often submissions were refused, and sent again."""
     final: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     """By task: (status, result) of each terminal record that was read at the end."""
 
@@ -50,7 +52,7 @@ class History:
 def read(submissions: list[Path], runs: Path) -> History:
     """Read the journals.
 
-    Of submitters: ``SENT id``, ``ONCE id``, ``ACK id``. Of handlers: ``START id time pid``,
+    Of submitters: ``SENT id``, ``ONCE id``, ``REFUSED id``, ``ACK id``. Of handlers: ``START id time pid``,
     ``END id result``.
     """
     seen = History()
@@ -62,6 +64,8 @@ def read(submissions: list[Path], runs: Path) -> History:
                     seen.unknown.add(task)
                 case "ONCE":
                     seen.once.add(task)
+                case "REFUSED":
+                    seen.refused += 1
                 case "ACK":
                     seen.acknowledged.add(task)
                 case _:

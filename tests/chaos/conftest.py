@@ -42,10 +42,11 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any
 class Cluster:
     """One instance, its further raylets, and a client."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **more: str) -> None:
         self.home = home
         self.paths = Paths(home)
-        settings = config.load(home, {"ray.num_cpus": "1", "ray.dashboard": "false"})
+        flags = {"ray.num_cpus": "1", "ray.dashboard": "false"}
+        settings = config.load(home, flags | {name.replace("__", "."): v for name, v in more.items()})
         self.instance = launch.start(home, settings)
         self.client = omnimind.connect(home)
         self.raylets: list[subprocess.Popen[bytes]] = []
@@ -118,6 +119,16 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made = Cluster(tmp_path / "home")
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path, own_postgres: Any) -> Iterator[Cluster]:
+    """Return a cluster whose ledger is in the PostgreSQL server of this test."""
+    made = Cluster(tmp_path / "home", ledger__url=own_postgres.url())
     try:
         yield made
     finally:

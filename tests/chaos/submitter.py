@@ -1,7 +1,8 @@
 """A driver that can be killed: submits slabs and journals what was sent and what was acknowledged.
 
-``python submitter.py HOME JOURNAL RUNS COUNT ONCE SECONDS``: COUNT tasks in slabs of 50, the first ONCE of
-them with at_most_once. Each handler takes SECONDS and journals its start and its end in RUNS.
+``python submitter.py HOME JOURNAL RUNS COUNT ONCE SECONDS [PAUSE]``: COUNT tasks in slabs of 50, the first
+ONCE of them with at_most_once. Each handler takes SECONDS and journals its start and its end in RUNS.
+PAUSE: seconds between two slabs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from omnimind import TaskContext, encoding, task
 from omnimind.client import protocol
 from omnimind.client.client import AsyncClient
+from omnimind.errors import LedgerUnavailable
 from omnimind.ids import new_slab, task_id
 from omnimind.testing.witness import Journal
 
@@ -36,7 +38,9 @@ def witnessed(ctx: TaskContext, runs: str, seconds: float, n: int) -> str:
     return result
 
 
-async def main(home: str, journal_path: str, runs: str, count: int, once: int, seconds: float) -> None:
+async def main(
+    home: str, journal_path: str, runs: str, count: int, once: int, seconds: float, pause: float
+) -> None:
     """Submit, one slab after the other: each id is journalled before it is sent."""
     journal = Journal(journal_path)
     async with AsyncClient(home) as om:
@@ -54,9 +58,17 @@ async def main(home: str, journal_path: str, runs: str, count: int, once: int, s
             calls = [{"runs": runs, "seconds": seconds, "n": start + i} for i in range(SLAB)]
             payloads = [encoding.encode(call, "payload")[0] for call in calls]
             request = protocol.SubmitRequest(slab, KIND, payloads, at_most_once=at_most_once)
-            await transport.call("submit", protocol.encode(request), 60)
+            while True:
+                try:
+                    await transport.call("submit", protocol.encode(request), 60)
+                    break
+                except LedgerUnavailable as refused:
+                    # Whether it was taken is unknown, and the same ids are no second submission.
+                    journal.write("REFUSED", ids[0])
+                    await asyncio.sleep(refused.retry_after or 0.2)
             for id_ in ids:
                 journal.write("ACK", id_)
+            await asyncio.sleep(pause)
 
 
 if __name__ == "__main__":
@@ -68,5 +80,6 @@ if __name__ == "__main__":
             int(sys.argv[4]),
             int(sys.argv[5]),
             float(sys.argv[6]),
+            float(sys.argv[7]) if len(sys.argv) > 7 else 0.0,
         )
     )

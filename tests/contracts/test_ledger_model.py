@@ -9,9 +9,10 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -23,7 +24,9 @@ from omnimind.errors import LedgerError, LedgerFenced
 from omnimind.ledger.interface import Ledger, TaskFilter
 from omnimind.ledger.memory import MemoryLedger
 from omnimind.ledger.memory_store import Store
+from omnimind.ledger.opening import open_ledger
 from omnimind.ledger.sqlite import SqliteLedger
+from omnimind.testing.postgres import PostgresServer
 from omnimind.testing.rows import START, a_task, id_of, inserts, updates
 
 FIRST = (float("-inf"), 0)
@@ -288,6 +291,16 @@ class SqliteModel(LedgerModel):
         self.place.cleanup()
 
 
+class PostgresModel(LedgerModel):
+    server: ClassVar[PostgresServer]
+
+    def make(self) -> Ledger:
+        if not hasattr(self, "url"):
+            self.server.execute("DROP SCHEMA IF EXISTS omnimind CASCADE", "model")
+            self.url = self.server.url("model")
+        return open_ledger(self.url, Path())
+
+
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "derandomize": True}
 
 MemoryModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, **_common)  # type: ignore[arg-type]
@@ -295,3 +308,17 @@ TestMemoryLedger = MemoryModel.TestCase
 
 SqliteModel.TestCase.settings = settings(max_examples=40, stateful_step_count=30, **_common)  # type: ignore[arg-type]
 TestSqliteLedger = SqliteModel.TestCase
+
+
+PostgresModel.TestCase.settings = settings(max_examples=15, stateful_step_count=30, **_common)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("model_database")
+class TestPostgresLedger(PostgresModel.TestCase):  # type: ignore[misc, valid-type]
+    pass
+
+
+@pytest.fixture(scope="module")
+def model_database(postgres: PostgresServer) -> None:
+    postgres.create("model")
+    PostgresModel.server = postgres
