@@ -26,7 +26,7 @@ from actors.tokens import Tokens
 from actors.watching import Watchers
 from actors.wire import UP, Beat, Fetch, Join, Report, Store, Up, decode, encode
 from omnimind.client import protocol
-from omnimind.clock import SystemClock
+from omnimind.clock import SkewMeter, SystemClock
 from omnimind.cluster import events as ev
 from omnimind.cluster.core import CoordinatorCore
 from omnimind.cluster.records import LogSaved
@@ -52,6 +52,7 @@ class Coordinator:
         self._settings = msgspec.json.decode(settings, type=CoordinatorSettings)
         self._ready: asyncio.Task[None] | None = None
         self._progress: dict[str, dict[str, Any]] = {}
+        self._skews = SkewMeter()
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
         self._sharded: Sharded | None = None
@@ -210,6 +211,9 @@ class Coordinator:
                 return None
             case Beat():
                 self._take_along(message)
+                known = engine.core.nodes.get(message.node_id)
+                if known is not None and message.sent_at is not None:
+                    known.clock_skew = self._skews.note(message.node_id, message.sent_at, time.time())
                 engine.feed(
                     ev.Heartbeat(
                         message.node_id, message.incarnation, message.batches, message.pids, message.slots
@@ -217,7 +221,8 @@ class Coordinator:
                 )
                 return engine.core.epoch
             case Join(node, running, sent_at):
-                node.clock_skew = round(sent_at - time.time(), 3)
+                self._skews.forget(node.node_id)
+                node.clock_skew = self._skews.note(node.node_id, sent_at, time.time())
                 self._membership.refresh(node.node_id)
 
                 ids = [i for batch in running for i in batch.task_ids]

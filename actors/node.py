@@ -343,6 +343,7 @@ class Node:
             progress,
             logs,
             sent.slots,
+            time.time(),
         )
         try:
             epoch = await side.ask("beat", beat)

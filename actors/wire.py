@@ -47,6 +47,8 @@ class Beat(msgspec.Struct):
     logs: list[tuple[str, int, list[tuple[float, str, str]]]]
     slots: int | None = None
     """How many of the node's slots the shard may use now; None where there is one shard."""
+    sent_at: float | None = None
+    """Unix seconds by the node's own wall clock."""
 
 
 class Store(msgspec.Struct):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Protocol
+
+
+_SENDERS_MAX = 10_000
 
 
 class Clock(Protocol):
@@ -22,6 +26,31 @@ class SystemClock:
     def now(self) -> float:
         """Return Unix seconds."""
         return time.monotonic() + self._offset
+
+
+class SkewMeter:
+    """How far the clocks of others are from one's own, by the times that they write on their messages.
+
+    A message takes its time, which looks as if its sender's clock were late: the quickest of the last
+    messages tells best.
+    """
+
+    def __init__(self, kept: int = 10) -> None:
+        self._kept = kept
+        self._seen: dict[str, deque[float]] = {}
+
+    def note(self, sender: str, sent_at: float, now: float) -> float:
+        """Take in a message, and return the sender's skew in seconds: above 0 when its clock is ahead."""
+        seen = self._seen.pop(sender, None) or deque(maxlen=self._kept)
+        self._seen[sender] = seen
+        if len(self._seen) > _SENDERS_MAX:
+            del self._seen[next(iter(self._seen))]
+        seen.append(sent_at - now)
+        return round(max(seen), 3)
+
+    def forget(self, sender: str) -> None:
+        """Keep nothing of a sender, which is gone or has begun anew."""
+        self._seen.pop(sender, None)
 
 
 class ManualClock:

@@ -16,6 +16,10 @@ from omnimind.ledger.memory_store import Store
 NOW = 1_700_000_000.0
 
 
+def stored(core: CoordinatorCore) -> Line:
+    return core.tasks["t1"].stored
+
+
 def test_the_start_of_an_attempt_is_noted_by_the_coordinators_clock() -> None:
     """A node whose clock was an hour ahead: the starts of its attempts were never written down."""
     limits = CoreLimits()
@@ -30,8 +34,8 @@ def test_the_start_of_an_attempt_is_noted_by_the_coordinators_clock() -> None:
     ledger.write(effects.records)
     [batch] = [send.batch for send in effects.sends if isinstance(send, Dispatch)]
     core.handle(ev.Heartbeat("n0", "life", ((batch.fence, 0, 0.5),)), NOW + 1.0)
-    assert core.tasks["t1"].stored is not Line.RUNNING
+    assert stored(core) is Line.READY
     effects = core.handle(ev.Heartbeat("n0", "life", ((batch.fence, 0, 1.5),)), NOW + 2.0)
     assert effects.records
-    assert core.tasks["t1"].stored is Line.RUNNING
+    assert stored(core) is Line.RUNNING
     assert core.tasks["t1"].started_at == NOW + 0.5
