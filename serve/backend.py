@@ -11,7 +11,7 @@ from starlette.responses import Response
 from omnimind.client.client import AsyncClient
 
 _encode = msgspec.json.Encoder().encode
-_EMPTY_CHANGES: dict[str, str] = {}
+_pack = msgspec.msgpack.Encoder().encode
 
 
 def client_of(request: Request) -> AsyncClient:
@@ -24,6 +24,12 @@ async def ask(request: Request, method: str, body: msgspec.Struct | None = None)
     """Call a method of the coordinator's protocol."""
     client = client_of(request)
     return await (client.ask(method) if body is None else client.ask(method, body))
+
+
+async def forward(request: Request, method: str, body: msgspec.Struct, timeout: float) -> bytes:
+    """Call a method and return its answer as it came."""
+    transport = await client_of(request).transport()
+    return await transport.call(method, _pack(body), timeout)
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

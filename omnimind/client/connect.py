@@ -6,15 +6,19 @@ import asyncio
 import os
 from pathlib import Path
 
+from omnimind.client import roaming
 from omnimind.client.code import Folder
 from omnimind.client.options import seconds_of
 from omnimind.client.package import pack_folder
 from omnimind.client.routing import RoutedTransport
 from omnimind.client.transport import Transport
+from omnimind.client.via_http import HttpTransport
 from omnimind.client.via_ray import RayTransport, in_ray, job_folder
-from omnimind.client.via_socket import SocketTransport, token_file
-from omnimind.errors import InvalidInput, Unavailable
-from omnimind.instance import Paths, home_path, ray_environment, running, shard_socket
+from omnimind.client.via_socket import token_file
+from omnimind.errors import InvalidInput, OmniMindError, Unavailable
+from omnimind.instance import Paths, home_path, ray_environment, running
+
+_HTTP = ("http://", "https://")
 
 FIRST_TRY = 2.0
 """Seconds that `connect` gives a coordinator that is just being restarted."""
@@ -56,13 +60,15 @@ class Target:
     async def _find(self) -> Transport:
         if self._address == "ray":
             return await self._ray(None)
+        if self._address is not None and self._address.startswith(_HTTP):
+            return await self._http(self._address)
         if self._address is not None:
             return await self._ray(self._address)
         paths = Paths(home_path(self._home))
-        if paths.socket.exists():
+        if paths.socket.exists() or roaming.roams(paths):
             token = self._token
             read = token_file(paths.token) if token is None else lambda: token
-            transport = SocketTransport(paths.socket, read, patience=self._patience)
+            transport = roaming.transport(paths, read, patience=self._patience)
             try:
                 await _insist(transport)
             except Unavailable:
@@ -72,14 +78,26 @@ class Target:
             else:
                 return RoutedTransport(
                     transport,
-                    lambda shard: SocketTransport(
-                        shard_socket(paths.socket, shard), read, patience=self._patience
-                    ),
+                    lambda shard: roaming.transport(paths, read, patience=self._patience, shard=shard),
                 )
         if self._home is None and in_ray():
             return await self._ray(None)
         msg = f"no instance of OmniMind runs in {paths.home}"
         raise Unavailable(msg, hint=_start_hint(paths))
+
+    async def _http(self, address: str) -> Transport:
+        """Go by the HTTP API, which knows the way to all shards."""
+        token = self._token or os.environ.get("OMNIMIND_TOKEN")
+        if not token:
+            hint = "omnimind token create NAME makes one; give it as connect(token=…) or OMNIMIND_TOKEN"
+            raise InvalidInput("the HTTP API wants a token", field="token", hint=hint)
+        transport = HttpTransport(address, token, patience=self._patience)
+        try:
+            await transport.connect()
+        except OmniMindError:
+            await transport.close()
+            raise
+        return transport
 
     async def _ray(self, address: str | None) -> Transport:
         """Go by Ray: to an address, to what this process belongs to, or to the instance of the home."""
@@ -104,9 +122,8 @@ class Target:
 
 def _check_address(address: str) -> None:
     address = str(address)
-    if address.startswith(("http://", "https://")):
-        hint = "run on a machine of the cluster and leave the address out, or use address='ray'"
-        raise InvalidInput("connecting over HTTP is not part of this version", field="address", hint=hint)
+    if address.startswith(_HTTP):
+        return
     if address.startswith("ray://"):
         hint = "use address='ray' on a machine of the cluster"
         raise InvalidInput("Ray's client mode is not supported", field="address", hint=hint)
@@ -120,7 +137,7 @@ def _start_hint(paths: Paths) -> str:
     return f"start one with: omnimind up --detach{flag}"
 
 
-async def _insist(transport: SocketTransport) -> None:
+async def _insist(transport: Transport) -> None:
     """Connect, trying again for a moment: the socket is there, so its coordinator may just restart."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + FIRST_TRY

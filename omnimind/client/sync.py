@@ -375,7 +375,9 @@ def connect(
 
     home: folder of an instance (default: OMNIMIND_HOME, else the XDG state folder); its unix socket is
     used when it answers. Without a `home` a process inside a Ray cluster finds the coordinator by Ray.
-    address: ``ray``, or ``host:port`` of a Ray cluster, to use Ray in any case. token: instead of the
+    address: ``https://host:8000`` of the HTTP API (with a token, or OMNIMIND_TOKEN in the environment; no
+    code goes that way, so tasks are named by their type); ``ray``, or ``host:port`` of a Ray cluster, to use
+    Ray in any case. token: instead of the
     instance's token file; with an address, Ray's token. working_dir: a folder that travels to the workers,
     so that handlers can be imported from it; a Ray job's own is taken by itself. timeout: seconds without
     an answer after which a call fails; a coordinator that restarts is waited for as long. actor: who acts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from serve.api import cluster, deadletters, nodes, queues, schedules, session, tasks, tokens
+from serve.api import call, cluster, deadletters, nodes, queues, schedules, session, tasks, tokens
 
 ROUTERS: tuple[APIRouter, ...] = (
     tasks.router,
@@ -15,4 +15,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     cluster.router,
     session.router,
     tokens.router,
+    call.router,
 )

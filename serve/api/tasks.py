@@ -21,6 +21,7 @@ from omnimind.client.protocol import (
     SubmitRequest,
     WatchRequest,
 )
+from omnimind.cluster.sharding import bucket_of
 from omnimind.errors import InvalidInput, NotFound, WaitTimeout
 from serve import schemas as s
 from serve.api.common import Limit, Plan, cursor_in, cursor_out, errors
@@ -57,7 +58,7 @@ def submission(
         "at_most_once": body.at_most_once,
     }
     return SubmitRequest(
-        slab=ids.new_slab() if slab is None else slab,
+        slab=ids.new_slab(bucket_of(body.queue) if body.queue else None) if slab is None else slab,
         task_type=body.type,
         payloads=[msgspec.json.encode(body.payload)],
         keys=None if wanted is None else [wanted],

@@ -94,8 +94,8 @@ def test_a_socket_that_nobody_serves_is_tried_for_a_moment(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"address": "https://host:8000"}, "address"),
-        ({"address": "http://host:8000"}, "address"),
+        ({"address": "https://host:8000"}, "token"),
+        ({"address": "http://host:8000", "home": "x"}, "address"),
         ({"address": "ray://host:10001"}, "address"),
         ({"address": "somewhere"}, "address"),
         ({"address": 17}, "address"),

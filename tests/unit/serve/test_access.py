@@ -53,6 +53,7 @@ operator   GET /audit
 admin      GET /tokens
 admin      POST /tokens
 admin      DELETE /tokens/{token_id}
+viewer     POST /call/{method}
 viewer     POST /session
 viewer     GET /session
 viewer     DELETE /session
