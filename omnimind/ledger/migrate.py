@@ -10,6 +10,17 @@ HEAD = "0004"
 """The revision that `schema.py` describes: the last one in `migrations/versions`."""
 
 
+def revisions() -> list[str]:
+    """Return the revisions that this program can make, the oldest first."""
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "omnimind.ledger:migrations")
+    scripts = ScriptDirectory.from_config(config).walk_revisions(base="base", head=HEAD)
+    return [script.revision for script in scripts][::-1]
+
+
 def revision_of(connection: sa.Connection) -> str | None:
     """Return the revision that the database is at, None for an empty one."""
     if not sa.inspect(connection).has_table("alembic_version"):

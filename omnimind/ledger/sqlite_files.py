@@ -15,8 +15,8 @@ def make_private(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
         # SQLite makes sure of the bytes of a database, not of its name.
-        _sync_folder(path.parent)
-        _sync_folder(path.parent.parent)
+        sync_folder(path.parent)
+        sync_folder(path.parent.parent)
     for file in (path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm"))):
         # SQLite gives new companions the mode of the database.
         with contextlib.suppress(FileNotFoundError, PermissionError, OSError):
@@ -24,7 +24,7 @@ def make_private(path: Path) -> None:
                 file.chmod(PRIVATE)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:  # It may be entered, but not read: then it was there before us.
