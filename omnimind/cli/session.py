@@ -143,6 +143,7 @@ def open_link(session: Session, patience: float | None = None) -> SocketLink:
 
     patience: seconds; None waits for a coordinator that restarts, but only where an instance lives.
     """
+    from omnimind.client import roaming  # noqa: PLC0415
     from omnimind.client.routing import RoutedTransport  # noqa: PLC0415
     from omnimind.client.via_socket import SocketTransport, token_file  # noqa: PLC0415
     from omnimind.instance import Paths, running, shard_socket  # noqa: PLC0415
@@ -153,12 +154,13 @@ def open_link(session: Session, patience: float | None = None) -> SocketLink:
         msg = f"no instance of OmniMind runs in {paths.home}"
         raise Unavailable(msg, hint=start_hint(paths.home))
     read = token_file(paths.token)
-    link = SocketLink(
-        RoutedTransport(
-            SocketTransport(paths.socket, read),
-            lambda shard: SocketTransport(shard_socket(paths.socket, shard), read),
-        )
-    )
+
+    def way(shard: int) -> Transport:
+        if lives and roaming.roams(paths):
+            return roaming.transport(paths, read, patience=RESTART_PATIENCE, shard=shard)
+        return SocketTransport(shard_socket(paths.socket, shard), read)
+
+    link = SocketLink(RoutedTransport(way(0), way))
     wait = (RESTART_PATIENCE if lives else 0.0) if patience is None else patience
     try:
         link.connect(wait)

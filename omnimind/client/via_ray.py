@@ -136,7 +136,11 @@ class RayTransport:
     def _attach(self) -> None:
         """Connect this process to Ray where needed, and find the actor. Blocks; raises Unavailable."""
         if not _initialised():
-            os.environ.update(self._environment)  # before the import: Ray reads some of it then
+            # Before the import: Ray reads some of it then. The keep-alives let a call notice a link that
+            # was cut without a word; otherwise it would wait until TCP does, a quarter of an hour.
+            os.environ.update(self._environment)
+            for name in ("time", "timeout"):
+                os.environ.setdefault(f"RAY_grpc_client_keepalive_{name}_ms", "2000")
         import ray  # noqa: PLC0415
 
         try:
