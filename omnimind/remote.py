@@ -15,6 +15,8 @@ from omnimind.errors import HostUnreachable
 
 _CONNECT = 10
 _SSH_FAILED = 255
+_ELSEWHERE = ("192.0.2.1", 9)
+"""An address of the block kept for documentation: nobody's."""
 
 
 class Remote(msgspec.Struct, frozen=True):
@@ -70,6 +72,18 @@ def command(words: list[str]) -> str:
     rest = shlex.join(words)
     script = f'o={here}; [ -x "$o" ] || o=omnimind; exec "$o" {rest}'
     return f"bash --login -c {shlex.quote(script)}"
+
+
+def own_address() -> str:
+    """Return the address by which this machine speaks to others. Raises HostUnreachable when it has none."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)  # of a datagram socket: it chooses the way, and sends nothing
+        except OSError as error:
+            hint = "name it: --set ray.node_ip=ADDRESS"
+            raise HostUnreachable("this machine has no way to other hosts", hint=hint) from error
+        own: str = probe.getsockname()[0]
+        return own
 
 
 def is_here(address: str) -> bool:

@@ -61,12 +61,11 @@ def cluster_up(session: Session, config: str | None, **flags: Any) -> Change:
     Ray's autoscaler, which it starts, then brings up the other hosts. Where the head runs already, nothing is
     restarted: hosts that are new in the file join, those that are gone from it leave.
     """
-    from omnimind import launch, rayfile  # noqa: PLC0415
+    from omnimind import launch, rayfile, remote  # noqa: PLC0415
 
     file = _read(config)
-    own: dict[str, str] = {"ray.autoscaling_config": str(file.path)}
-    if file.provider == "local":
-        own["ray.node_ip"] = file.head
+    own = {"ray.autoscaling_config": str(file.path)}
+    own["ray.node_ip"] = file.head if file.provider == "local" else remote.own_address()
     given = tuple(f"{key}={value}" for key, value in own.items())
     # What the file's start command sets comes last, and so stands.
     flags["given"] = (*given, f"ray.port={_PORT}", *flags["given"])
