@@ -20,13 +20,17 @@ from omnimind.errors import PlanStale
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One thing that a write would do. `now` and `then` say what changes; equal means nothing does."""
+    """One thing that a write would do. `now` and `then` say what changes; equal means nothing does.
+
+    passing: it is so at this moment, and no part of what the plan's name stands for.
+    """
 
     subject: str
     verb: str
     now: str = ""
     then: str = ""
     note: str = ""
+    passing: bool = False
 
     @property
     def changes(self) -> bool:
@@ -70,7 +74,7 @@ PLAN_COLUMNS = (
 
 def plan_id(effects: Sequence[Effect]) -> str:
     """Return the name of a plan: equal for equal effects. Notes are left out, since they speak of moments."""
-    facts = [(e.subject, e.verb, e.now, e.then) for e in effects]
+    facts = [(e.subject, e.verb, e.now, e.then) for e in effects if not e.passing]
     return "pln_" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ import click
 from omnimind.cli import complete, node_hosts, node_run, nodes, resolve
 from omnimind.cli.changes import Change, Effect
 from omnimind.cli.options import read, write
-from omnimind.cli.output import View, next_steps
+from omnimind.cli.output import View, next_steps, say
 from omnimind.cli.session import Session, actor
 from omnimind.cli.table import Column
 from omnimind.cli.times import Duration, span
@@ -65,7 +65,11 @@ def cordon(session: Session, node_id: str, reason: str) -> Change:
 @click.argument("node_id", metavar="NODE", shell_complete=complete.nodes)
 @write(reason=True)
 def uncordon(session: Session, node_id: str, reason: str) -> Change:
-    """Give a node work again; ends a drain too."""
+    """Give a node work again; ends a drain too.
+
+    Ray's own drain, which follows when a drain is over, cannot be undone: such a node leaves, and comes
+    back as a new one where `omnimind node run` looks after its host.
+    """
     return controlled(session, node_id, "uncordon", "active", reason)
 
 
@@ -80,7 +84,10 @@ def uncordon(session: Session, node_id: str, reason: str) -> Change:
 def drain(session: Session, node_id: str, deadline: float, wait: bool, reason: str) -> Change:
     """Give a node no new work, and move what runs there elsewhere when the deadline is over.
 
-    No work is lost: attempts that end in time count, the others run again on another node.
+    No work is lost: attempts that end in time count, the others are asked to stop shortly before the
+    deadline, and run again on another node. When nothing runs there any more, Ray drains the node too, so
+    that no task of Ray comes there either. Until then `uncordon` takes it all back; afterwards only a new
+    life of the node's raylet does.
     """
     change = controlled(session, node_id, "drain", "draining", reason, deadline)
     if not wait:
@@ -116,11 +123,14 @@ def controlled(
         return answer
 
     def plan() -> list[Effect]:
-        request(plan=True)
+        answer = request(plan=True)
         now = found["status"]
         same = now == then or (verb == "uncordon" and now not in {"cordoned", "draining"})
         note = "" if same or verb == "uncordon" else _note(session, found["node_id"], deadline)
-        return [Effect(found["node_id"], verb, now, now if same else then, note)]
+        if answer.get("leaves"):
+            return [Effect(found["node_id"], verb, now, "offline", nodes.LEAVES)]
+        effect = Effect(found["node_id"], verb, now, now if same else then, note)
+        return [effect, *nodes.moves(answer.get("drain"), deadline)]
 
     def apply() -> View:
         answer = request(plan=False)
@@ -143,12 +153,20 @@ def _note(session: Session, node_id: str, deadline: float | None) -> str:
 
 
 def drained(session: Session, node_id: str, deadline: float) -> View:
-    """Wait until nothing runs on a node. Raises WaitTimeout a minute after its deadline."""
+    """Wait until nothing runs on a node, saying how far it is. Raises WaitTimeout a minute late."""
+    from omnimind.client.protocol import NameRequest  # noqa: PLC0415
+
     give_up = time.monotonic() + deadline + 60
+    told = ""
     while True:
-        found = resolve.node_of(session, node_id)
-        if not found["current_tasks"]:
+        found = session.call("node", NameRequest(name=node_id))
+        left = len(found.get("attempts") or ())
+        if not left and not found["current_tasks"]:
             return View(data=[{**found, "attempts": 0}], columns=CONTROLLED, key="node_id")
         if time.monotonic() > give_up:
             raise WaitTimeout(f"{found['current_tasks']} slots of {node_id} are still taken", node_id=node_id)
+        line = nodes.progress(found.get("drain"))
+        if line and nodes.stage(found.get("drain")) != told:
+            told = nodes.stage(found.get("drain"))
+            say(line)
         time.sleep(0.5)
