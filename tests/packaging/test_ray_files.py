@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
+from omnimind import rayfile
+
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "cluster.yaml"
 CLOUDS = sorted((ROOT / "deploy" / "ray").glob("*.yaml"))
@@ -62,3 +64,27 @@ def test_clouds_differ_from_hosts_of_ones_own_in_their_machines_alone(path: Path
 def test_every_folder_that_the_file_copies_is_there() -> None:
     for path in FILES:
         assert all((ROOT / local).exists() for local in load(path)["file_mounts"].values())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Ray leaves files open
+def test_rays_own_provider_takes_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.autoscaler._private.local import node_provider
+
+    monkeypatch.setattr(rayfile, "_STATES", tmp_path)
+    path = tmp_path / "cluster.yaml"
+    own = load(OWN)
+    path.write_text(
+        yaml.safe_dump({**own, "provider": {**own["provider"], "worker_ips": ["10.0.0.2", "10.0.0.3"]}})
+    )
+    cluster = rayfile.read(path)
+    monkeypatch.setattr(node_provider, "get_state_path", lambda _: str(cluster.state))
+    monkeypatch.setattr(node_provider, "get_lock_path", lambda _: str(cluster.state.with_suffix(".lock")))
+    config = {"head_ip": cluster.head, "worker_ips": cluster.workers}
+    provider = node_provider.LocalNodeProvider(config, "c")
+    kind = {"ray-node-type": "worker"}
+    provider.create_node({}, {**kind, "ray-node-status": "up-to-date"}, 2)
+    assert sorted(provider.non_terminated_nodes(kind)) == cluster.workers
+    rayfile.change_workers(cluster, add=["10.0.0.4"], remove=["10.0.0.3"])
+    assert provider.non_terminated_nodes(kind) == ["10.0.0.2"]
+    provider.create_node({}, kind, 1)
+    assert sorted(provider.non_terminated_nodes(kind)) == ["10.0.0.2", "10.0.0.4"]
