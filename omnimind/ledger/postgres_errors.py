@@ -146,7 +146,7 @@ def _known(state: str, error: psycopg.Error, where: str) -> OmniMindError:
         return LedgerUnavailable(f"{where}: this user may not do that: {said}", hint=hint, retry_after=LATER)
     if state in {"42P01", "3F000"}:
         hint = "it is made when a coordinator starts: omnimind up"
-        return LedgerUnavailable(f"{where}: there is no ledger yet", hint=hint, retry_after=LATER)
+        return LedgerError(f"{where}: there is no ledger yet", hint=hint)
     if state == "25006":
         hint = "promote it, or name the primary in ledger.url (host=a,b: the one that takes writes is chosen)"
         return LedgerUnavailable(f"{where} takes no writes: it is a standby", hint=hint, retry_after=SOON)

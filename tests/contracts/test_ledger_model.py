@@ -174,7 +174,7 @@ class LedgerModel(RuleBasedStateMachine):
         old = self.ledger
         if quiet:
             old.close()
-        elif self.old is not None:
+        if self.old is not None:
             self.old.close()
         self.ledger = self.make()
         found = self.ledger.open(window)
@@ -310,7 +310,7 @@ SqliteModel.TestCase.settings = settings(max_examples=40, stateful_step_count=30
 TestSqliteLedger = SqliteModel.TestCase
 
 
-PostgresModel.TestCase.settings = settings(max_examples=15, stateful_step_count=30, **_common)  # type: ignore[arg-type]
+PostgresModel.TestCase.settings = settings(max_examples=8, stateful_step_count=30, **_common)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("model_database")

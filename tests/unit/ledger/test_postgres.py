@@ -178,7 +178,7 @@ def test_another_programs_schema_is_left_alone(postgres: PostgresServer, url: st
 
 
 def test_a_read_before_the_first_opening_says_so(url: str) -> None:
-    with pytest.raises(LedgerUnavailable, match="no ledger yet"):
+    with pytest.raises(LedgerError, match="no ledger yet"):
         ledger_at(url).usage()
 
 
