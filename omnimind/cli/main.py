@@ -37,6 +37,7 @@ COMMANDS = {
     "schedule": Lazy("omnimind.cli.schedule:schedule", "List, show, set and run schedules.", THINGS),
     "token": Lazy("omnimind.cli.token:token", "List, make and revoke tokens of the HTTP API.", THINGS),
     "deadletter": Lazy("omnimind.cli.deadletter:deadletter", "Show, replay or drop dead tasks.", THINGS),
+    "ledger": Lazy("omnimind.cli.ledger:ledger", "Check, back up, restore and move the ledger.", THINGS),
     "handler": Lazy("omnimind.cli.handler:handler", "List the task types that are registered.", THINGS),
     "completion": Lazy("omnimind.cli.completion:completion", "Print the completion script of a shell.", TOOL),
 }  # fmt: skip

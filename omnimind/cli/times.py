@@ -16,6 +16,7 @@ _STEPS = ((172800, 86400, "d"), (7200, 3600, "h"), (120, 60, "m"), (0, 1, "s"))
 TIME_FIELDS = frozenset({
     "at", "created_at", "started_at", "completed_at", "ended_at", "deadline", "not_before",
     "drain_deadline", "last_heartbeat", "next_run", "last_run", "truncated_before", "pruned_before", "oldest",
+    "made_at",
 })  # fmt: skip
 """Names that hold Unix seconds wherever they occur in an answer; they leave as RFC 3339."""
 

@@ -113,6 +113,7 @@ def make(settings: LedgerSettings, home: Path, folder: Path, progress: Progress)
             making.mkdir(mode=0o700)
             try:
                 manifest = _fill(store, making, progress)
+                manifest = msgspec.structs.replace(manifest, sha256=_seal(manifest))
                 _write_manifest(making, manifest)
                 failpoint("backup.before_rename")
                 path = _free_name(folder, manifest)
@@ -175,9 +176,8 @@ def _must_be_whole(store: SqliteStore, progress: Progress) -> None:
 
 def _write_manifest(making: Path, manifest: Manifest) -> None:
     path = making / MANIFEST
-    sealed = msgspec.structs.replace(manifest, sha256=_seal(manifest))
     with path.open("xb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n")
+        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     sync_folder(making)

@@ -58,7 +58,8 @@ class Moved(msgspec.Struct, frozen=True):
 def store_of(settings: LedgerSettings, home: Path) -> Store:
     """Return the ledger that the settings name, to read from; it has no shards where there is none."""
     if not settings.url:
-        return SqliteStore(files_in(home))
+        files = files_in(home)
+        return SqliteStore(files, "" if files else str(home))
     _need_psycopg()
     from omnimind.ledger.stores_postgres import PostgresStore  # noqa: PLC0415
 
