@@ -6,7 +6,6 @@ import time
 from collections import deque
 from typing import Protocol
 
-
 _SENDERS_MAX = 10_000
 
 
