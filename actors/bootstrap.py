@@ -72,6 +72,13 @@ def _end_nodes() -> None:
                 ray.kill(ray.get_actor(name, namespace=NAMESPACE))
 
 
+def end_coordinators(shards: int) -> None:
+    """End the coordinators, wherever they are."""
+    for shard in range(shards):
+        if (found := _find(coordinator_actor(shard))) is not None:
+            ray.kill(found)
+
+
 def placement(settings: CoordinatorSettings) -> dict[str, Any]:
     """Return the Ray options that say on which nodes the coordinator may run, now and after a restart.
 

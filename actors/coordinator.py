@@ -56,6 +56,7 @@ class Coordinator:
         self._starting = asyncio.Lock()
         self._engine: Engine | None = None
         self._sharded: Sharded | None = None
+        self._server: SocketServer | None = None
         self._beginning = asyncio.get_running_loop().create_task(self._begin())
 
     async def _begin(self) -> None:
@@ -72,7 +73,8 @@ class Coordinator:
         async with self._starting:
             if self._engine is None:
                 await self._start()
-        return self._admin.hello()
+        assert self._engine is not None
+        return {**self._admin.hello(), "node_id": self._engine.core.node_id}
 
     async def takes_work(self, timeout: float) -> bool:
         """Wait until a node has joined and its workers are warm; False when that takes too long."""
@@ -120,9 +122,11 @@ class Coordinator:
             self._service.sharded = self._sharded
             self._methods |= self._sharded.methods()
         self._service.code.learned = self._dispatcher.know
-        token = Path(settings.token_file).read_text().strip()  # noqa: ASYNC240 (at the start, once)
+        token = _token(Path(settings.token_file))
         socket = shard_socket(Path(settings.socket), settings.shard)
-        self._server = SocketServer(socket, token, self._on_socket, self._membership.detach)
+        self._server = None
+        if token is not None:
+            self._server = SocketServer(socket, token, self._on_socket, self._membership.detach)
         await engine.start()
         try:
             self._check_layout(engine)
@@ -130,14 +134,7 @@ class Coordinator:
             await engine.stop()
             raise
         self._engine = engine
-        try:
-            await self._server.start()
-        except OSError as error:
-            # Ray's way is still open, but who is told of the socket would wait for it in vain.
-            self._engine = None
-            await engine.stop()
-            msg = f"cannot listen on {socket}: {error.strerror}"
-            raise InstanceError(msg, hint="make its folder writable for this user") from error
+        await self._listen(engine)
         self._loops = [
             asyncio.create_task(self._membership.watch(engine)),
             *([asyncio.create_task(scaling.watch(engine))] if settings.shard == 0 else []),
@@ -146,6 +143,24 @@ class Coordinator:
         if self._sharded is not None:
             self._loops.append(asyncio.create_task(self._sharded.foreign.watch()))
         log.info("coordinator %d is up, epoch %d", os.getpid(), engine.core.epoch)
+
+    async def _listen(self, engine: Engine) -> None:
+        """Be there for the clients and the node of this host, on the socket."""
+        if self._server is None:
+            return
+        try:
+            await self._server.start()
+        except OSError as error:
+            if self._settings.nodes:
+                # It may be on any host, so nobody relies on the socket of this one.
+                log.warning("this host's socket cannot be had: %s", error.strerror)
+                self._server = None
+                return
+            # Ray's way is still open, but who is told of the socket would wait for it in vain.
+            self._engine = None
+            await engine.stop()
+            msg = f"cannot listen on {self._settings.socket}: {error.strerror}"
+            raise InstanceError(msg, hint="make its folder writable for this user") from error
 
     def _check_layout(self, engine: Engine) -> None:
         """Refuse to run beside ledgers that are laid out for another number of shards."""
@@ -279,9 +294,17 @@ class Coordinator:
             loop.cancel()
         if self._sharded is not None:
             await self._sharded.part()
-        await self._server.stop()
+        if self._server is not None:
+            await self._server.stop()
         await self._engine.stop()
         _die()
+
+
+def _token(path: Path) -> str | None:
+    """Return this host's token, None where it has no home of OmniMind: then Ray is the only way in."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    return None
 
 
 def _own_node_id() -> str:

@@ -32,6 +32,7 @@ from omnimind.errors import OmniMindError, StartFailed
 from omnimind.instance import Paths
 
 _LOOK_EVERY = 0.02
+_END_SECONDS = 3
 _LIMITS = frozenset(CoreLimits.__struct_fields__)
 
 
@@ -64,8 +65,7 @@ def _run(paths: Paths, settings: Settings, tell: Callable[[dict[str, Any]], None
         logging_level=logging.WARNING,
         job_config=ray.job_config.JobConfig(metadata={"job_name": "omnimind"}),
     )
-    # Ray ends at the same time as this process, and an orderly farewell would wait seconds for its answer.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: _end(paths, settings))
     info = context.address_info
     tell(
         {
@@ -77,7 +77,23 @@ def _run(paths: Paths, settings: Settings, tell: Callable[[dict[str, Any]], None
         }
     )
     _tell_hosts_versions()
-    tell({"ready": _start_coordinator(paths, settings)})
+    found = _start_coordinator(paths, settings)
+    own = ray.get_runtime_context().get_node_id()
+    tell({"ready": found, "here": found["node_id"] == own})
+
+
+def _end(paths: Paths, settings: Settings) -> None:
+    """End; where a person ends the instance, end coordinators first that may be on other hosts.
+
+    Ray ends at the same time as this process, and an orderly farewell would wait seconds for its answer.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if settings.coordinator.nodes and paths.ended.exists():
+        from actors.bootstrap import end_coordinators  # noqa: PLC0415 - it imports Ray
+
+        signal.alarm(_END_SECONDS)  # by its default this ends the process
+        end_coordinators(settings.coordinator.shards)
+    os._exit(0)
 
 
 def _tell_hosts_versions() -> None:

@@ -54,6 +54,8 @@ class Parts:
         self._job: Child | None = None
         self._daemons: dict[str, Process] = {}
         self._rest = b""
+        self._near = True
+        """Whether the coordinator was on this host when it was started last."""
         self.connected: dict[str, str] = {}
 
     def start(self) -> bool:
@@ -122,7 +124,7 @@ class Parts:
         def hurried() -> bool:
             return self._wakeups.stops > 1
 
-        if self._daemons:
+        if self._daemons and self._near:
             self._say("stopping the coordinator")
             with contextlib.suppress(OmniMindError):
                 line.ask(self._paths, "shutdown", grace, hurried, until_closed=True)
@@ -180,8 +182,10 @@ class Parts:
                 if "connected" in message:
                     self.connected = message["connected"]
                     self._say(f"Ray is up ({time.monotonic() - began:.1f} s), starting the coordinator")
-                coordinator = coordinator or "ready" in message
-            if coordinator and self._answers():
+                if "ready" in message:
+                    coordinator, self._near = True, bool(message["here"])
+            # One on another host has said that it is ready by Ray, which is the only way to it from here.
+            if coordinator and (not self._near or self._answers()):
                 self._find_daemons()
                 self._say(f"ready after {time.monotonic() - began:.1f} s")
                 return True

@@ -202,8 +202,8 @@ class OmniMind(Cluster):
             (own / "ray-token").write_text(token.read_text())
             (own / "ray-token").chmod(0o600)
             joins = {"ray.object_store_memory": str(_STORE), "ray.node_ip": host.ip}
-            words = ["omnimind", "node", "run", "--address", f"{head.ip}:{_PORT}", "--labels", "lane=1"]
-            words += ["--num-cpus", str(_SLOTS)]
+            words = ["omnimind", "node", "run", "--address", f"{head.ip}:{_PORT}"]
+            words += ["--labels", "lane=1,worker=1", "--num-cpus", str(_SLOTS)]
             words += [w for k, v in joins.items() for w in ("--set", f"{k}={v}")]
             self.spawn(host, words, env, name)
         words = ["omnimind", str(self.home), str(self.shared)]
@@ -257,15 +257,15 @@ class OmniMindOnPostgres(OmniMind):
 
     title = "OmniMind on PostgreSQL"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder, settings)
         self._database = PostgresServer(folder / "pg", listen_addresses="*")
         with (self._database.data / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {self.hosts.subnet}.0/24 trust\n")
 
     def start(self) -> None:
         self._database.start()
-        self._settings["ledger.url"] = self._database.url(host=self.hosts.gateway)
+        self._settings |= {"ledger.url": self._database.url(host=self.hosts.gateway)}
         super().start()
 
     def kill_database(self) -> None:

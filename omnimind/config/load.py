@@ -119,6 +119,11 @@ def _check_head(settings: Settings) -> None:
         msg = f"it is named, and ray.gcs_storage is {ray.gcs_storage}"
         hint = "set ray.gcs_storage to redis, or leave the address out"
         raise ConfigError(msg, field="ray.gcs_redis", hint=hint, origin=origins.get("ray.gcs_redis", ""))
+    if settings.coordinator.nodes and not settings.ledger.url:
+        key = "coordinator.nodes"
+        msg = "a ledger in SQLite is on the head's disk, so the coordinator runs there"
+        hint = "name a PostgreSQL in ledger.url, or leave coordinator.nodes out"
+        raise ConfigError(msg, field=key, hint=hint, origin=origins.get(key, ""))
 
 
 @cache

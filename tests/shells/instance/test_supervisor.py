@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from actors import supervisor
+from actors import keeping, supervisor
 from actors.gcs_storage import GcsStorage
 from actors.parts import Parts
 from actors.supervisor import Supervisor
@@ -84,7 +84,8 @@ def watch(
     storage = GcsStorage(paths, settings or Settings())
     storage.prepare()
     storage.taken()
-    watching._watch(cast("Parts", parts), storage, cast("Wakeups", wakeups))
+    watching._storage = storage
+    watching._watch(cast("Parts", parts), cast("Wakeups", wakeups))
     return wakeups, told, watching._record
 
 
@@ -101,7 +102,7 @@ def test_what_died_is_cleared_away_and_started_again_and_said(paths: Paths) -> N
     parts = FakeParts(["Ray's raylet has died", None])
     wakeups, told, record = watch(paths, parts, waits=2)
     assert parts.done == ["clear", "start"]
-    assert wakeups.pauses == [supervisor._PAUSES[0]]
+    assert wakeups.pauses == [keeping._PAUSES[0]]
     assert told[0]["progress"].startswith("Ray's raylet has died; starting it again in 0.5 s")
     assert told[1]["ready"]["restarts"] == 1
     assert record.state == "ready"
@@ -133,7 +134,7 @@ def test_a_state_of_ray_that_keeps_it_from_starting_is_given_up(paths: Paths) ->
 
 
 def test_pauses_begin_anew_after_a_time_of_health(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_HEALTHY", -1.0)
+    monkeypatch.setattr(keeping, "_HEALTHY", -1.0)
     parts = FakeParts(["dead", None, "dead", None, "dead", None])
     wakeups, _, _ = watch(paths, parts, waits=4)
     assert wakeups.pauses == [0.5, 0.5, 0.5]

@@ -185,3 +185,11 @@ def test_redis_needs_an_address_and_an_address_needs_redis(tmp_path: Path) -> No
         load(tmp_path, {"ray.gcs_storage": "rocksdb", "ray.gcs_redis": "10.0.0.9:6379"}, {})
     both = {"ray.gcs_storage": "redis", "ray.gcs_redis": "10.0.0.9:6379"}
     assert load(tmp_path, both, {}).ray.gcs_redis == "10.0.0.9:6379"
+
+
+def test_a_coordinator_that_may_move_needs_a_ledger_that_all_hosts_reach(tmp_path: Path) -> None:
+    moving = {"coordinator.nodes": "role=coordinator"}
+    with pytest.raises(ConfigError, match=r"coordinator.nodes: a ledger in SQLite is on the head's disk"):
+        load(tmp_path, moving, {})
+    url = {"ledger.url": "postgresql://omni@10.0.0.9/omni"}
+    assert load(tmp_path, moving | url, {}).coordinator.nodes == {"role": "coordinator"}
