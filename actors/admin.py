@@ -58,6 +58,7 @@ class Admin:
             "started_at": self._started_at,
             "recovering": core.recovering,
         }
+        found["ledger"] = msgspec.to_builtins(self.engine.ledger.about())
         found["trouble"] = self.engine.trouble.to_problem() if self.engine.trouble else None
         ended = {status.value: core.counts.get(status.value, 0) for status in TERMINAL}
         found["tasks"] = {"pending": found["pending_tasks"], "running": found["running_tasks"], **ended}

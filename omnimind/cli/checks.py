@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 from omnimind.cli.findings import ERROR, OK, SKIPPED, WARNING, Facts, Finding, Fix
 from omnimind.cli.nodes import missing
+from omnimind.cli.status import ledger_line
 from omnimind.errors import OmniMindError, Unavailable
 
 SKEW_WARNING, SKEW_ERROR = 0.5, 2.0
@@ -43,19 +46,47 @@ def coordinator(facts: Facts) -> Finding:
 
 
 def ledger(facts: Facts) -> Finding:
-    """Whether the ledger is whole: asked of the coordinator, or of the file where nobody writes to it."""
+    """Whether the ledger is whole and set up well: asked of the coordinator, else of the database itself."""
     if isinstance(facts.status, OmniMindError):
-        return _ledger_file(facts)
+        return _ledger_at_rest(facts)
+    about = facts.status.get("ledger")
+    if facts.status.get("trouble"):
+        what = f"{ledger_line(about) or 'the ledger'} cannot be used now"
+        return Finding("ledger", SKIPPED, f"{what}: see the finding about the coordinator")
     wrong = facts.session.call("check", None, 120.0)
-    return _ledger_finding(wrong, "the coordinator checked it")
+    return _ledger_finding(wrong, about, "the coordinator checked it")
+
+
+def _ledger_at_rest(facts: Facts) -> Finding:
+    if facts.record is not None:
+        return Finding("ledger", SKIPPED, "it is in use, and its coordinator does not answer")
+    from omnimind import config  # noqa: PLC0415
+
+    settings = config.load(facts.paths.home).ledger
+    return _ledger_in_database(settings, facts) if settings.url else _ledger_file(facts)
+
+
+def _ledger_in_database(settings: Any, facts: Facts) -> Finding:
+    import msgspec  # noqa: PLC0415
+
+    from omnimind.ledger.opening import open_ledger  # noqa: PLC0415
+
+    try:
+        ledger = open_ledger(settings, facts.paths.home)
+        try:
+            wrong = ledger.check()
+        finally:
+            ledger.close()
+    except OmniMindError as error:
+        why = "without it no coordinator starts; what was accepted is safe in it"
+        return Finding("ledger", ERROR, error.message, why, error.hint)
+    return _ledger_finding(wrong, msgspec.to_builtins(ledger.about()), "it was asked directly")
 
 
 def _ledger_file(facts: Facts) -> Finding:
     import sqlite3  # noqa: PLC0415
 
     path = facts.paths.ledger
-    if facts.record is not None:
-        return Finding("ledger", SKIPPED, "it is in use, and its coordinator does not answer")
     if not path.exists():
         return Finding("ledger", SKIPPED, "there is none yet")
     try:
@@ -66,19 +97,23 @@ def _ledger_file(facts: Facts) -> Finding:
             connection.close()
     except sqlite3.Error as error:
         wrong = [str(error)]
-    return _ledger_finding(wrong, "its file was read")
+    return _ledger_finding(wrong, None, "its file was read")
 
 
-def _ledger_finding(wrong: list[str], how: str) -> Finding:
+def _ledger_finding(wrong: list[str], about: Mapping[str, Any] | None, how: str) -> Finding:
+    which = ledger_line(about)
+    if not wrong and about and about["warnings"]:
+        what = f"{which}: {'; '.join(about['warnings'])}"
+        why = "what is acknowledged is promised to outlive a power cut"
+        return Finding(
+            "ledger", WARNING, what, why, "set it to on in postgresql.conf, then reload PostgreSQL"
+        )
     if not wrong:
-        return Finding("ledger", OK, f"whole ({how})")
-    return Finding(
-        "ledger",
-        ERROR,
-        "; ".join(wrong[:3]),
-        "tasks, results and history live there",
-        "stop with: omnimind down; copy ledger.db* aside; restore a backup, or: sqlite3 ledger.db .recover",
-    )
+        return Finding("ledger", OK, f"whole ({how})" + (f": {which}" if which else ""))
+    mend = "stop with: omnimind down; copy ledger.db* aside; restore a backup, or: sqlite3 ledger.db .recover"
+    if about and about["kind"] == "postgresql":
+        mend = "stop with: omnimind down; look into PostgreSQL's log; restore a backup"
+    return Finding("ledger", ERROR, "; ".join(wrong[:3]), "tasks, results and history live there", mend)
 
 
 def ray(facts: Facts) -> Finding:

@@ -42,6 +42,7 @@ def _page(data: Mapping[str, Any]) -> str:
         ("home", data["home"]),
         ("coordinator", f"pid {coordinator.get('pid')}, epoch {coordinator.get('epoch')}"),
         ("since", local(since) if since else None),
+        ("ledger", ledger_line(data.get("ledger"))),
         ("api", api.get("url")),
         ("tasks", counts(data)),
         ("nodes", f"{data['active_nodes']} active" + (f", {gone} missing" if gone else "")),
@@ -52,6 +53,14 @@ def _page(data: Mapping[str, Any]) -> str:
     ]
     nodes = listed(data["nodes"])
     return sheet(lines) + ("\n\n" + table(nodes, COLUMNS, terminal_width()) if nodes else "")
+
+
+def ledger_line(about: Mapping[str, Any] | None) -> str | None:
+    """Return which ledger it is: its kind and where it is."""
+    if not about:
+        return None
+    kind = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(about["kind"], about["kind"])
+    return f"{kind} {about['version']}".strip() + f", {about['where']}"
 
 
 def counts(data: Mapping[str, Any]) -> Styled:

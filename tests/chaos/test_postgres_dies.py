@@ -111,7 +111,6 @@ def test_what_runs_goes_on_without_the_database_and_its_outcome_waits_on_the_nod
         Journal(path).write("END", ctx.task_id, "done")
         return "done"
 
-    cluster.add_raylet()
     handles = [cluster.client.submit(f, path=str(runs), at_most_once=True) for f in (long, short)]
     cluster.until(lambda: runs.read_text().count("START") == 2, "both to start")
     server.kill()
