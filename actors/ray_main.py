@@ -48,6 +48,8 @@ def trim(params: Any, _head: bool) -> None:
     """
     os.environ.pop(_HOOK, None)
     params.ray_client_server_port = None
+    # Of the GCS's Redis. Ray takes it as an argument only, and hands it on as one.
+    params.redis_password = os.environ.get("RAY_REDIS_PASSWORD", params.redis_password)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -258,12 +260,15 @@ class OmniMindOnPostgres(OmniMind):
     title = "OmniMind on PostgreSQL"
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        # Below no folder that PostgreSQL's own user may not pass through.
+        self._files = Path(tempfile.mkdtemp(prefix="omr-pg-"))
+        self._files.chmod(0o711)
+        self._database = PostgresServer(self._files / "pg", listen_addresses="*")
         super().__init__(folder, settings)
-        self._database = PostgresServer(folder / "pg", listen_addresses="*")
-        with (self._database.data / "pg_hba.conf").open("a") as rules:
-            rules.write(f"host all all {self.hosts.subnet}.0/24 trust\n")
 
     def start(self) -> None:
+        with (self._database.data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {self.hosts.subnet}.0/24 trust\n")
         self._database.start()
         self._settings |= {"ledger.url": self._database.url(host=self.hosts.gateway)}
         super().start()
@@ -276,6 +281,7 @@ class OmniMindOnPostgres(OmniMind):
     def close(self) -> None:
         super().close()
         self._database.stop()
+        shutil.rmtree(self._files, ignore_errors=True)
 
 
 class PlainRay(Cluster):
