@@ -38,12 +38,12 @@ def task_ids(session: Session, texts: Iterable[str]) -> list[str]:
 
 
 def node_of(session: Session, text: str) -> dict[str, Any]:
-    """Return the node whose id, hostname or unique prefix of an id this is.
+    """Return the node whose id, hostname, address or unique prefix of an id this is.
 
-    Of several with one hostname, the one that is not offline: a machine comes back as another node.
+    Of several on one host, the one that is not offline: a machine comes back as another node.
     """
     nodes: list[dict[str, Any]] = session.call("nodes")
-    whole = [n for n in nodes if text in (n["node_id"], n["hostname"])]
+    whole = [n for n in nodes if text in (n["node_id"], n["hostname"], n.get("ip_address"))]
     alive = [n for n in whole if n["status"] != "offline"]
     for found in (whole, alive):
         if len(found) == 1:
