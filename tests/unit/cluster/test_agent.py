@@ -226,3 +226,13 @@ def test_a_refused_report_comes_again_when_it_was_told_to() -> None:
     agent.failed(report.number, 1.0, again=2.0)
     assert not reports(agent.tick(2.9))
     assert [r.number for r in reports(agent.tick(3.1))] == [report.number]
+
+
+def test_a_heartbeat_answered_by_another_coordinator_makes_the_node_report() -> None:
+    agent = working()
+    agent.run(batch(), "life-1", 0.0)
+    assert agent.heard(1, 1.0) == []
+    [join] = agent.heard(2, 1.5)
+    assert isinstance(join, SendJoin)
+    assert [r.fence for r in join.running] == [batch().fence]
+    assert agent.heard(2, 1.6) == [], "it has reported, and waits for the answer"
