@@ -21,8 +21,8 @@ async def test_an_answer_comes_back_and_an_error_too() -> None:
 
 async def test_who_waits_for_a_call_that_hangs_goes_on_and_no_second_one_hangs_behind_it() -> None:
     hangs = threading.Event()
-    lane, other = Lane("test", 0.1), Lane("other", 5.0)
-    asked = []
+    lane, other = Lane("hangs", 0.1), Lane("other", 5.0)
+    asked: list[int] = []
     try:
         with pytest.raises(TimeoutError):
             await lane.call(hangs.wait)
@@ -32,11 +32,11 @@ async def test_who_waits_for_a_call_that_hangs_goes_on_and_no_second_one_hangs_b
                 await lane.call(asked.append, 1)
         assert asked == []
         assert await other.call(divmod, 7, 2) == (3, 1), "another kind of call is not held up"
-        assert sum(t.name.startswith("omnimind-test") for t in threading.enumerate()) == 1
+        assert sum(t.name.startswith("omnimind-hangs") for t in threading.enumerate()) == 1
     finally:
         hangs.set()
     give_up = time.monotonic() + 10
-    while lane.stuck and time.monotonic() < give_up:
+    while lane.stuck and time.monotonic() < give_up:  # noqa: ASYNC110 (it is the lane that is looked at)
         await asyncio.sleep(0.01)
     await lane.call(asked.append, 2)
     assert asked == [2]
