@@ -160,7 +160,7 @@ def test_a_host_is_removed_and_stays_away(cluster: RayUp) -> None:
     assert running(w3) == []
     after = cluster.active()
     assert after == {ip: node for ip, node in before.items() if ip != w3.ip}
-    time.sleep(25.0)  # longer than the autoscaler takes to miss a host
+    time.sleep(20.0)  # longer than the autoscaler takes to miss a host
     assert running(w3) == []
     assert cluster.active() == after
 
