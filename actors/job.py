@@ -28,7 +28,7 @@ from actors.names import NAMESPACE
 from omnimind import config
 from omnimind.cluster.policies import CoreLimits
 from omnimind.config import Settings
-from omnimind.errors import OmniMindError, StartFailed
+from omnimind.errors import OmniMindError, StartFailed, StartTimeout
 from omnimind.instance import Paths
 
 _LOOK_EVERY = 0.02
@@ -106,12 +106,22 @@ def _tell_hosts_versions() -> None:
 
 
 def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:
-    from ray.exceptions import RayError  # noqa: PLC0415
+    from ray.exceptions import GetTimeoutError, RayError  # noqa: PLC0415
 
     from actors.bootstrap import ensure_coordinators  # noqa: PLC0415 - it imports Ray
 
     try:
         return ensure_coordinators(wanted(paths, settings), timeout=settings.instance.start_timeout)
+    except GetTimeoutError as error:
+        timeout, labels = settings.instance.start_timeout, settings.coordinator.nodes
+        msg = f"the coordinator was not ready within {timeout:g} s"
+        if labels:
+            msg += "; it runs only on a host with the labels " + ",".join(
+                f"{k}={v}" for k, v in labels.items()
+            )
+            hint = "let such a host join (omnimind node run --labels …), or leave coordinator.nodes out"
+            raise StartTimeout(msg, hint=hint) from error
+        raise StartTimeout(msg) from error
     except RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, OmniMindError):

@@ -195,8 +195,9 @@ class OmniMind(Cluster):
     def start(self) -> None:
         head = self.hosts["head"]
         env = {"OMNIMIND_HOME": str(self.home), "PYTHONPATH": str(_ROOT)}
-        self.start_head()
+        self.spawn_head()
         token = head.home / "om" / "ray-token"
+        until(lambda: token.exists() and token.read_text().strip(), "the head's token")
         for name in ("w1", "w2"):
             host = self.hosts[name]
             own = host.home / "om"
@@ -208,11 +209,12 @@ class OmniMind(Cluster):
             words += ["--labels", "lane=1,worker=1", "--num-cpus", str(_SLOTS)]
             words += [w for k, v in joins.items() for w in ("--set", f"{k}={v}")]
             self.spawn(host, words, env, name)
+        self.await_head()
         words = ["omnimind", str(self.home), str(self.shared)]
         self._driver = Driver(head, words, {}, self.shared / "driver.log")
 
-    def start_head(self) -> None:
-        """Start OmniMind on the head, at first or after a boot of it."""
+    def spawn_head(self) -> None:
+        """Start OmniMind on the head, at first or after a boot of it; `await_head` waits for it."""
         head = self.hosts["head"]
         env = {"OMNIMIND_HOME": str(self.home), "PYTHONPATH": str(_ROOT)}
         record = head.home / "om" / "run" / "instance.json"
@@ -228,7 +230,11 @@ class OmniMind(Cluster):
         }
         words = ["omnimind", "up", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}"))]
         self.spawn(head, words, env, "head")
-        child = self._children[-1]
+        self._head = self._children[-1]
+
+    def await_head(self) -> None:
+        """Return when the head is ready."""
+        child, record = self._head, self.hosts["head"].home / "om" / "run" / "instance.json"
         until(lambda: child.poll() is not None or _ready(record), "OmniMind to start")
         if child.poll() is not None:
             log = (self.shared / "head.log").read_text(errors="replace")

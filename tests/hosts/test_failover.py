@@ -169,7 +169,8 @@ def test_the_heads_host_loses_its_power_and_boots(bench: Bench) -> None:
         head.power_off()
         time.sleep(5)
         head.boot()
-        bench.cluster.start_head()
+        bench.cluster.spawn_head()
+        bench.cluster.await_head()
         bench.cluster.renew_driver()
 
     survives_a_loss_of_the_head(bench, power)
