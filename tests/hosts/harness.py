@@ -29,7 +29,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -279,7 +279,7 @@ class Hosts:
     def __getitem__(self, name: str) -> Host:
         return self._hosts[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Host]:
         return iter(self._hosts.values())
 
     def __len__(self) -> int:

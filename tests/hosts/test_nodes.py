@@ -1,4 +1,4 @@
-"""Hosts without `ray up`: a host's supervisor joins, waits, joins again, leaves, and leaves nothing behind."""
+"""Hosts without `ray up`: a host's supervisor joins, waits, joins again, leaves, and nothing stays."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class Cluster:
         return f"{self.head.ip}:6379"
 
     def token(self) -> str:
-        return (self.head.home / ".local/state/omnimind/ray-token").read_text(encoding="ascii")
+        path = self.head.home / ".local/state/omnimind/ray-token"
+        return path.read_text(encoding="ascii")
 
     def nodes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.omnimind(self.head, "node", "list", "--json").stdout)[

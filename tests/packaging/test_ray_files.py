@@ -80,7 +80,8 @@ def test_rays_own_provider_takes_the_rows(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(node_provider, "get_state_path", lambda _: str(cluster.state))
     monkeypatch.setattr(node_provider, "get_lock_path", lambda _: str(cluster.state.with_suffix(".lock")))
     config = {"head_ip": cluster.head, "worker_ips": cluster.workers}
-    provider = node_provider.LocalNodeProvider(config, "c")
+    make: Any = node_provider.LocalNodeProvider
+    provider = make(config, "c")
     kind = {"ray-node-type": "worker"}
     provider.create_node({}, {**kind, "ray-node-status": "up-to-date"}, 2)
     assert sorted(provider.non_terminated_nodes(kind)) == cluster.workers
