@@ -33,10 +33,10 @@ def deadletter() -> None:
 @click.option(
     "--limit", "-n", type=click.IntRange(1, 500), default=50, show_default=True, help="At most so many."
 )
-@click.option("--cursor", type=int, default=None, help="Go on where the last page ended.")
+@click.option("--cursor", default=None, help="Go on where the last page ended.")
 @read(watch=True)
 def list_dead(
-    session: Session, queue: str | None, task_type: str | None, limit: int, cursor: int | None
+    session: Session, queue: str | None, task_type: str | None, limit: int, cursor: str | None
 ) -> View:
     """List the dead letters, newest first."""
     where = {"status": ("dead",), "queue": queue, "task_type": task_type}

@@ -48,9 +48,9 @@ def filters(function: Any) -> Any:
 @click.option(
     "--limit", "-n", type=click.IntRange(1, 500), default=50, show_default=True, help="At most so many."
 )
-@click.option("--cursor", type=int, default=None, help="Go on where the last page ended.")
+@click.option("--cursor", default=None, help="Go on where the last page ended.")
 @read(watch=True)
-def list_tasks(session: Session, limit: int, cursor: int | None, **where: Any) -> View:
+def list_tasks(session: Session, limit: int, cursor: str | None, **where: Any) -> View:
     """List tasks, newest first."""
     return tasks.page(session, where, limit, cursor)
 

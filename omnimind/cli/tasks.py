@@ -53,7 +53,7 @@ def fetch(session: Session, ids: Sequence[str]) -> list[dict[str, Any]]:
     return [found[task_id] for task_id in ids]
 
 
-def page(session: Session, where: Mapping[str, Any], limit: int, cursor: int | None) -> View:
+def page(session: Session, where: Mapping[str, Any], limit: int, cursor: str | None) -> View:
     """Return one page of the list, with what it does not show."""
     answer = session.call("list", _request(where, limit, cursor))
     items = [_slim(t) for t in answer["items"]]
@@ -80,11 +80,13 @@ def _slim(task: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in task.items() if k not in {"payload", "result"} and not k.endswith("_encoding")}
 
 
-def _request(where: Mapping[str, Any], limit: int, cursor: int | None) -> Any:
+def _request(where: Mapping[str, Any], limit: int, cursor: int | str | None) -> Any:
     from omnimind.client.protocol import ListRequest  # noqa: PLC0415
 
     values = {**where, "status": list(where.get("status") or ()) or None}
-    return ListRequest(limit=limit, cursor=cursor, **values)
+    # A number with one shard; with several, one for each.
+    place = int(cursor) if isinstance(cursor, str) and cursor.isdigit() else cursor
+    return ListRequest(limit=limit, cursor=place, **values)
 
 
 def _total(session: Session, where: Mapping[str, Any]) -> int | None:
@@ -103,7 +105,7 @@ def _total(session: Session, where: Mapping[str, Any]) -> int | None:
 def matching(session: Session, where: Mapping[str, Any], most: int) -> tuple[list[str], bool]:
     """Return the ids of at most `most` matching tasks, and whether there are more."""
     found: list[str] = []
-    cursor: int | None = None
+    cursor: int | str | None = None
     while True:
         answer = session.call("list", _request(where, 500, cursor))
         found += [t["task_id"] for t in answer["items"]]

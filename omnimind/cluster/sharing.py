@@ -74,7 +74,7 @@ class SlotShare:
             wanting = [s for s in range(self.shards) if self._waiting[s]]
             if not wanting:
                 return started
-            shard = min(wanting, key=lambda s: (self.busy[s], self._served[s], s))
+            shard = self._next(wanting)
             fence, slots = self._waiting[shard][0]
             if self.taken + slots > self.slots:
                 return started
@@ -84,6 +84,10 @@ class SlotShare:
             self._turns += 1
             self._served[shard] = self._turns
             started.append(fence)
+
+    def _next(self, wanting: list[int]) -> int:
+        """Return whose turn it is: who uses the fewest slots, and of these who was served longest ago."""
+        return min(wanting, key=lambda s: (self.busy[s], self._served[s], s))
 
     def may_use(self, shard: int) -> int:
         """Return how many slots a shard may count on now."""

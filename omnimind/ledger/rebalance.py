@@ -29,11 +29,12 @@ from omnimind.cluster.policies import Schedule
 from omnimind.cluster.records import references, task_from_row
 from omnimind.cluster.sharding import home_of_key, shard_of_queue
 from omnimind.config.sections import LedgerSettings
-from omnimind.errors import LedgerError, LedgerUnavailable
+from omnimind.errors import LedgerError
 from omnimind.ledger import schema as t
 from omnimind.ledger.bulk import Bulk
 from omnimind.ledger.interface import Layout
 from omnimind.ledger.opening import open_ledger, sqlite_path
+from omnimind.ledger.reads import Reads
 
 _STEP = 500
 _BY_SEQ = (t.payloads, t.checkpoints, t.discarded)
@@ -41,18 +42,23 @@ _BY_ID = (t.attempts, t.logs)
 _NAMED = (t.queues, t.schedules, t.claims, t.blobs, t.handlers, t.task_types)
 
 
+_IN_SQLITE = "SELECT count(*) FROM sqlite_schema WHERE name = 'layout'"
+_IN_POSTGRES = (
+    "SELECT count(*) FROM pg_class WHERE relname = 'layout' AND relnamespace ="
+    " (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+)
+
+
 def read_layout(settings: LedgerSettings, home: Path) -> Layout:
-    """Return how many shards there are; one, where there is no ledger yet. Raises LedgerUnavailable."""
+    """Return how many shards there are; one, where there is no ledger. Raises what the database raises."""
     if not settings.url and not sqlite_path(home).exists():
         return Layout()
     ledger = open_ledger(settings, home)
+    assert isinstance(ledger, Reads)
     try:
-        return ledger.layout()
-    except LedgerUnavailable:
-        raise
-    except LedgerError:
-        # A ledger from before there were shards. One that is damaged its coordinator will tell of.
-        return Layout()
+        # A ledger from before there were shards has no such table.
+        there = ledger._read(_IN_POSTGRES if settings.url else _IN_SQLITE)[0][0]  # noqa: SLF001
+        return ledger.layout() if there else Layout()
     finally:
         ledger.close()
 
@@ -113,8 +119,6 @@ class _Arranger:
             for home, queues in sorted(moving.items()):
                 if home != source.shard:
                     self._copy(source, self._ledgers[home], queues)
-            if source.shard >= shards:
-                _copy_audit(source, self._ledgers[0])
         self._level()
         for source in self._ledgers[:before]:
             self._claim(source, shards)
@@ -199,6 +203,8 @@ class _Arranger:
             queues = [name for home, names in moved.items() if home != ledger.shard for name in names]
             self._sweep(ledger, queues)
             self._sweep_claims(ledger, shards)
+            if ledger.shard >= shards:
+                _move_audit(ledger, self._ledgers[0])
 
     def _sweep(self, ledger: Bulk, queues: list[str]) -> None:
         while queues:
@@ -300,8 +306,8 @@ def _copy_code(source: Bulk, target: Bulk) -> None:
                     _put(db, table, rows)
 
 
-def _copy_audit(source: Bulk, target: Bulk) -> None:
-    """Copy who changed what from a shard that goes, each entry once."""
+def _move_audit(source: Bulk, target: Bulk) -> None:
+    """Move who changed what out of a shard that has gone, each entry once."""
     columns = [c for c in t.audit.c if c.name != "n"]
     with source.transaction() as db:
         entries = _rows(db, sa.select(*columns).order_by(t.audit.c.n))
@@ -310,3 +316,6 @@ def _copy_audit(source: Bulk, target: Bulk) -> None:
         fresh = [e for e in entries if tuple(e.values()) not in there]
         if fresh:
             db.execute(sa.insert(t.audit), fresh)
+    if entries:
+        with source.transaction() as db:
+            db.execute(sa.delete(t.audit))
