@@ -33,6 +33,8 @@ from omnimind.instance import Paths
 
 _LOOK_EVERY = 0.02
 _END_SECONDS = 3
+_PATIENCE = 0.8
+"""Part of the start's time that the coordinators get."""
 _LIMITS = frozenset(CoreLimits.__struct_fields__)
 
 
@@ -110,18 +112,17 @@ def _start_coordinator(paths: Paths, settings: Settings) -> dict[str, Any]:
 
     from actors.bootstrap import ensure_coordinators  # noqa: PLC0415 - it imports Ray
 
+    # Sooner than the supervisor loses patience, who would not know why.
+    timeout = _PATIENCE * settings.instance.start_timeout
     try:
-        return ensure_coordinators(wanted(paths, settings), timeout=settings.instance.start_timeout)
+        return ensure_coordinators(wanted(paths, settings), timeout=timeout)
     except GetTimeoutError as error:
-        timeout, labels = settings.instance.start_timeout, settings.coordinator.nodes
-        msg = f"the coordinator was not ready within {timeout:g} s"
-        if labels:
-            msg += "; it runs only on a host with the labels " + ",".join(
-                f"{k}={v}" for k, v in labels.items()
-            )
-            hint = "let such a host join (omnimind node run --labels …), or leave coordinator.nodes out"
-            raise StartTimeout(msg, hint=hint) from error
-        raise StartTimeout(msg) from error
+        msg, hint = f"the coordinator was not ready within {timeout:g} s", None
+        if settings.coordinator.nodes:
+            labels = ",".join(f"{k}={v}" for k, v in settings.coordinator.nodes.items())
+            msg += f"; it runs only on a host with the labels {labels}"
+            hint = f"let such a host join: omnimind node run --labels {labels} --address HEAD:PORT"
+        raise StartTimeout(msg, hint=hint) from error
     except RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, OmniMindError):
