@@ -94,7 +94,7 @@ FAULTS: dict[str, Sequence[float]] = {
     "crash": (0.02, 0.08),
     "pause": (0.02, 0.08),
     "sluggish": (0.5,),
-    "skew": (0.05, 3.0),
+    "skew": (0.05, 3.0, 3600.0),
     "kill_worker": (0.05, 0.2),
     "coordinator_before": (0.01, 0.05),
     "coordinator_after": (0.01, 0.05),

@@ -56,7 +56,7 @@ PLOTS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "retry": (8, {"raises": 1, "seconds": 0.05}, {"retries": 3, "retry_base": 0.2}),
     "fail": (4, {"raises": 99}, {"retries": 1, "retry_base": 0.2}),
     "delay": (4, {}, {"delay": 2.0}),
-    "deadline": (4, {"seconds": 0.5}, {}),
+    "deadline": (4, {"seconds": 3.0}, {}),
     "after": (8, {"seconds": 0.05}, {}),
     "checkpoint": (8, {"seconds": 2.4, "marks": 8}, {}),
     "cancel": (6, {"seconds": 2.0}, {}),
@@ -65,10 +65,18 @@ PLOTS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
 
 
 class WitnessedClient:
-    """The client. rate: requests a second, about."""
+    """The client. rate: requests a second, about. bulk: characters that a payload is made longer by."""
 
     def __init__(
-        self, om: AsyncClient, name: str, seed: str, journal: Journal, work: str, rate: float
+        self,
+        om: AsyncClient,
+        name: str,
+        seed: str,
+        journal: Journal,
+        work: str,
+        *,
+        rate: float,
+        bulk: int = 0,
     ) -> None:
         self.om = om
         self.name = name
@@ -77,6 +85,7 @@ class WitnessedClient:
         self.journal = journal
         self.work = work
         self.pause = 1.0 / rate
+        self.bulk = bulk
         self.recent: deque[str] = deque(maxlen=_RECENT)
         self.n = 0
         self._known: Known | None = None
@@ -133,6 +142,8 @@ class WitnessedClient:
         if key is not None:
             options["key"] = key
             payload["tag"] = tag
+        elif self.bulk:
+            payload["tag"] = "x" * self.bulk
         request = self.om.request(known, (), {**options, "payload": payload})
         request.ttl = life
         request.payloads *= count
@@ -217,6 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="the journal of the handlers")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=15.0, help="submissions a second, about")
+    parser.add_argument("--bulk", type=int, default=0, help="characters that payloads are made longer by")
     given = parser.parse_args(argv)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(given))
@@ -233,7 +245,9 @@ async def _run(given: argparse.Namespace) -> None:
             try:
                 om = AsyncClient(given.home, address=given.address, timeout=_CALL_TIMEOUT)
                 async with om:
-                    client = WitnessedClient(om, given.name, given.seed, journal, str(given.work), given.rate)
+                    client = WitnessedClient(
+                        om, given.name, given.seed, journal, str(given.work), rate=given.rate, bulk=given.bulk
+                    )
                     await client.run(until)
             except OmniMindError as error:
                 print(f"{given.name}: {error}", flush=True)  # noqa: T201

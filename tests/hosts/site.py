@@ -135,15 +135,18 @@ class Site:
 
     # --- clients ------------------------------------------------------------------------------------
 
-    def start_clients(self, places: Sequence[Host], seconds: float, rate: float) -> None:
-        """Start a client on each of these hosts; one that dies early is started again, as a new one."""
+    def start_clients(self, places: Sequence[Host], seconds: float, rate: float, bulk: int = 0) -> None:
+        """Start a client on each of these hosts; one that dies early is started again, as a new one.
+
+        rate, bulk: as the client takes them.
+        """
         self._until = now() + seconds
         for host in places:
-            thread = threading.Thread(target=self._keep_client, args=(host, rate), daemon=True)
+            thread = threading.Thread(target=self._keep_client, args=(host, rate, bulk), daemon=True)
             thread.start()
             self._keepers.append(thread)
 
-    def _keep_client(self, host: Host, rate: float) -> None:
+    def _keep_client(self, host: Host, rate: float, bulk: int) -> None:
         while (left := self._until - now()) > 1 and not self._closing.is_set():
             with self._lock:
                 self._lives += 1
@@ -155,7 +158,7 @@ class Site:
                 words += ["--address", f"{self.head.ip}:{PORT}"]
             words += ["--name", name, "--seed", self.seed, "--work", str(self.work)]
             words += ["--journal", str(self.folder / f"client-{name}")]
-            words += ["--seconds", str(left), "--rate", str(rate)]
+            words += ["--seconds", str(left), "--rate", str(rate), "--bulk", str(bulk)]
             with (self.folder.parent / f"client-{name}.log").open("wb") as log:
                 environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._secret())}
                 environment |= self._environment(host)

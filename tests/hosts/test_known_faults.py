@@ -68,16 +68,22 @@ def test_what_is_known_to_be_hard(site: Site) -> None:
     assert clocks["state"] == "error"
     assert any(f"w{n} is {seconds}." in clocks["what"] for n in (1, 2) for seconds in (3599, 3600)), clocks
 
-    site.start_clients([site.head, site.hosts["w1"]], 400.0, 3.0)
+    site.start_clients([site.head, site.hosts["w1"]], 400.0, 2.0, 40_000)
     time.sleep(4.0)
     began = now()
 
+    def passed(what: str) -> None:
+        print(f"{now() - site.began:6.1f} s  {what}", flush=True)
+
+    passed("under load")
     # The coordinator stands still for longer than its nodes' time-out: it blames itself, not them.
     before = nodes(site)
     assert site.make(Planned(0, "pause coordinator", "head", LONG))
     time.sleep(4.0)
     assert set(nodes(site)) == set(before)
     assert "offline" not in nodes(site).values()
+
+    passed("the coordinator stood still")
 
     # A host that hears nothing, and one that nobody hears: given up, fenced, and back as new.
     for what in ("drop incoming", "drop outgoing"):
@@ -87,14 +93,20 @@ def test_what_is_known_to_be_hard(site: Site) -> None:
             lambda alive=alive: len(set(nodes(site)) - alive) and _alive(site) == 3, f"w1 back after: {what}"
         )
 
+        passed(what)
+
     # The disk of the ledger is full: new work is refused, and said to be for that.
     assert site.make(Planned(0, "full disk", "head", 6.0))
     assert answers(site, "ledger_full") > 0
+    passed("full disk on the head")
     # The disk of another host is full.
     assert site.make(Planned(0, "full disk", "w2", 6.0))
 
+    passed("full disk on w2")
     site.journal.write(Fault("clock skew", "w1, w2", began, now()))
     verdict = site.finish("the known faults", 90.0)
+    passed("judged")
+    print(explain(verdict))
     assert verdict.good, explain(verdict)
     assert verdict.counts["ended expired"] > 0
 

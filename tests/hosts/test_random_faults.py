@@ -25,6 +25,7 @@ KINDS = tuple(filter(None, os.environ.get("OMNIMIND_CHAOS_KINDS", "").split(",")
     *fault_plan.LASTING,
 )
 RATE = 2.0
+BULK = 8_000
 BOUND = 120.0
 
 pytestmark = [
@@ -43,7 +44,7 @@ def test_whatever_dies_the_history_is_valid(tmp_path: Path) -> None:
     with Hosts(names, tmp_path, disk="500m", tmp_size="500m") as hosts:
         site = Site(hosts, str(SEED), skews={"w3": skew})
         try:
-            site.start_clients([*hosts][:3], SECONDS, RATE)
+            site.start_clients([*hosts][:3], SECONDS, RATE, BULK)
             time.sleep(3.0)
             site.journal.write(history.Fault("clock skew", "w3", site.began, site.began + SECONDS))
             site.carry_out(plan)
