@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import Any
 
 from omnimind.errors import OmniMindError
+from omnimind.ledger import postgres_statements
+from omnimind.ledger.interface import Ledger
+from omnimind.ledger.opening import open_ledger
+from omnimind.ledger.postgres import PostgresLedger
 from omnimind.ledger.sqlite import SqliteLedger
 from omnimind.testing.ledger_history import tasks_of, transaction
 from omnimind.testing.rows import id_of
@@ -35,12 +41,40 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="the bug that the tests must see: acknowledge, then write",
     )
+    parser.add_argument(
+        "--plant-no-proof", action="store_true", help="another bug: no transaction proves its epoch"
+    )
+    parser.add_argument(
+        "--plant-lazy-commit",
+        action="store_true",
+        help="another bug: acknowledge what the server has not flushed (synchronous_commit off)",
+    )
     return parser.parse_args()
 
 
-def main(given: argparse.Namespace) -> None:
-    ledger = SqliteLedger(given.path, reserve=0, synchronous=given.synchronous)
+def _commit_later(self: PostgresLedger, cursor: Any) -> None:
+    del self
+    cursor.execute(b"SET LOCAL synchronous_commit TO off")
+    cursor.execute(b"COMMIT")
+
+
+def opened(given: argparse.Namespace) -> Ledger:
+    """Open the ledger, with the bugs that were asked for."""
+    if given.plant_no_proof:
+        postgres_statements.PROVE = "SELECT 1 WHERE $1::bigint > 0"  # type: ignore[misc]
+    if given.plant_lazy_commit:
+        PostgresLedger._commit = _commit_later  # type: ignore[method-assign]
+    ledger: Ledger
+    if "://" in given.path:
+        ledger = open_ledger(given.path, Path())
+    else:
+        ledger = SqliteLedger(given.path, reserve=0, synchronous=given.synchronous)
     ledger.open(10)
+    return ledger
+
+
+def main(given: argparse.Namespace) -> None:
+    ledger = opened(given)
     say("open")
     step = given.first
     while step < given.last:
