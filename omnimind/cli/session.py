@@ -149,7 +149,12 @@ def open_link(session: Session, patience: float | None = None) -> SocketLink:
     from omnimind.instance import Paths, running, shard_socket  # noqa: PLC0415
 
     paths = Paths(session.home)
-    lives = running(paths) is not None
+    record = running(paths)
+    lives = record is not None
+    is_host = record is not None and "ray" in record.children and "job" not in record.children
+    if record is not None and is_host and not roaming.roams(paths):
+        msg = f"this machine is a host of the cluster at {record.ray_address}"
+        raise Unavailable(msg, hint="give this command on the head")
     if not lives and not paths.socket.exists():
         msg = f"no instance of OmniMind runs in {paths.home}"
         raise Unavailable(msg, hint=start_hint(paths.home))

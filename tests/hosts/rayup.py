@@ -61,7 +61,8 @@ class RayUp:
         return self.ray("up", "-y", "--no-config-cache", str(self.file)).stdout
 
     def down(self) -> str:
-        return self.ray("down", "-y", str(self.file)).stdout
+        done = self.ray("down", "-y", str(self.file))
+        return done.stdout + done.stderr
 
     def on_head(self, line: str, *, timeout: float = 120.0) -> str:
         """Return what a line says in a login shell of the head."""

@@ -6,6 +6,7 @@ One cluster for all tests of this file, which go on from one another in this ord
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,11 +93,31 @@ def test_rays_own_commands_work(cluster: RayUp) -> None:
     assert "omnimind" not in cluster.ray("get-head-ip", str(cluster.file)).stdout
     address = cluster.on_head("ray list nodes --format json 2>/dev/null")
     assert {n["state"] for n in json.loads(address)} == {"ALIVE"}
+    forward = cluster.launcher.popen(["ray", "dashboard", cluster.file], stdout=-1, stderr=-1)
+    try:
+        until(lambda: dashboard(cluster) == 200, "the dashboard is reached from the launcher")
+    finally:
+        for pid in cluster.launcher.pids("ray dashboard") + cluster.launcher.pids("8265"):
+            cluster.launcher.kill(pid)
+        forward.communicate()
     attached = cluster.launcher.popen(
         ["script", "-qec", f"ray attach {cluster.file}", "/dev/null"], stdin=-1, stdout=-1, text=True
     )
     out, _ = attached.communicate("hostname; exit\n", 120)
     assert "head" in out
+
+
+def dashboard(cluster: RayUp) -> int:
+    """Return the status with which the dashboard answers on the launcher's own port, 0 for no answer."""
+    token = (cluster.head.home / ".local/state/omnimind/ray-token").read_text(encoding="ascii").strip()
+    code = (
+        "import sys, urllib.request as r\n"
+        "shown = {'Authorization': 'Bearer ' + sys.argv[1]}\n"
+        "q = r.Request('http://127.0.0.1:8265/api/version', headers=shown)\n"
+        "print(r.urlopen(q, timeout=5).status)"
+    )
+    done = cluster.launcher.run([sys.executable, "-I", "-c", code, token], check=False)
+    return int(done.stdout) if done.returncode == 0 else 0
 
 
 def test_without_the_token_ray_lets_nobody_in(cluster: RayUp) -> None:
@@ -178,7 +199,24 @@ def test_a_second_ray_up_restarts_nothing_and_brings_hosts_in_line_with_the_file
     assert running(w2) == []
 
 
-def test_ray_down_leaves_nothing_on_any_host(cluster: RayUp) -> None:
+def test_ray_down_names_a_host_that_it_cannot_reach_and_a_second_call_ends_it(cluster: RayUp) -> None:
+    w1, others = cluster.hosts["w1"], [h for h in cluster.hosts if h.name != "w1"]
+    w1.cut()
+    said = cluster.down()
+    assert {host.name: running(host) for host in others} == {host.name: [] for host in others}
+    assert "unreachable" in said
+    assert "Exception occurred when stopping" in said
+    w1.heal()
+    assert w1.pids("actors.supervisor"), "it waits for its head"
+    again = cluster.launcher.run(["omnimind", "cluster", "down", "--config", cluster.file, "--json"])
+    assert {row["state"] for row in json.loads(again.stdout)["items"]} == {"stopped"}
+    assert running(w1) == []
+
+
+def test_the_cluster_comes_back_with_all_it_had_accepted_and_ray_down_leaves_nothing(cluster: RayUp) -> None:
+    cluster.up()
+    cluster.on_head(f"omnimind cluster wait --nodes 3 --timeout {PATIENCE:.0f}s", timeout=PATIENCE + 30)
+    assert json.loads(cluster.on_head("omnimind status --json"))["tasks"]["completed"] >= 60 + 80 + 80
     cluster.down()
     assert {host.name: running(host) for host in cluster.hosts} == {h.name: [] for h in cluster.hosts}
     checked = shell(cluster.head, "omnimind cluster check --stopped --json")
