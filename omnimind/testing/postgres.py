@@ -64,6 +64,10 @@ class PostgresServer:
         else:
             words += ["--auth-host", "trust"]
         self._run(words)
+        if "listen_addresses" in self.settings:
+            # Whoever is on one of this machine's networks, as a cluster's hosts are.
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all samenet {'scram-sha-256' if password else 'trust'}\n")
 
     @property
     def data(self) -> Path:
@@ -91,7 +95,10 @@ class PostgresServer:
     def start(self, seconds: float = 60.0) -> None:
         """Start it, and wait until it takes connections."""
         words = [self._server, "-D", str(self.data), "-k", str(self.folder), "-p", str(self.port)]
-        words += ["-c", "listen_addresses=127.0.0.1"]
+        words += [
+            "-c",
+            "listen_addresses=127.0.0.1",
+        ]  # unless the settings say otherwise: the last one counts
         for name, value in self.settings.items():
             words += ["-c", f"{name}={value}"]
         with self.log.open("ab") as log:
