@@ -57,6 +57,8 @@ class Coordinator:
         self._engine: Engine | None = None
         self._sharded: Sharded | None = None
         self._server: SocketServer | None = None
+        self._refusal: OmniMindError | None = None
+        self._refused_at = 0.0
         self._beginning = asyncio.get_running_loop().create_task(self._begin())
 
     async def _begin(self) -> None:
@@ -70,9 +72,17 @@ class Coordinator:
 
     async def ready(self) -> dict[str, Any]:
         """Start, unless that has been done; return who this is."""
+        came = time.monotonic()
         async with self._starting:
             if self._engine is None:
-                await self._start()
+                # Who waited while a start failed is told of that one, instead of waiting for one of its own.
+                if self._refusal is not None and self._refused_at >= came:
+                    raise self._refusal
+                try:
+                    await self._start()
+                except OmniMindError as error:
+                    self._refusal, self._refused_at = error, time.monotonic()
+                    raise
         assert self._engine is not None
         return {**self._admin.hello(), "node_id": self._engine.core.node_id}
 

@@ -58,9 +58,10 @@ class Deadlines:
 
     @contextlib.contextmanager
     def within(self, connection: Connection, seconds: float) -> Iterator[None]:
-        """Let what is done inside take at most so many seconds."""
+        """Let what is done inside take at most so many seconds; one inside another counts for itself."""
         key = id(connection)
         with self._lock:
+            outer = self._running.get(key)
             self._running[key] = (time.monotonic() + seconds, connection)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="omnimind-deadlines", daemon=True)
@@ -69,7 +70,10 @@ class Deadlines:
             yield
         finally:
             with self._lock:
-                self._running.pop(key, None)
+                if outer is None:
+                    self._running.pop(key, None)
+                else:
+                    self._running[key] = (max(outer[0], time.monotonic() + _GRACE), connection)
 
     def close(self) -> None:
         """End the thread."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from omnimind.errors import LedgerError, LedgerFenced
 from omnimind.failpoints import failpoint
-from omnimind.ledger.migrate import migrate
+from omnimind.ledger.migrate import HEAD, migrate, revision_of
 from omnimind.ledger.postgres_connections import Connection, Connections
 from omnimind.ledger.postgres_errors import as_ours, state_of
 from omnimind.ledger.statements import TAKE_OVER
@@ -18,6 +18,8 @@ log = logging.getLogger("omnimind.ledger")
 
 _LOCKED = "55P03"
 _FIRST_WAIT, _LAST_WAIT = "1s", "5s"
+_MIGRATION_SECONDS = 3600.0
+"""A new schema may rewrite every row; whatever takes longer than this has been paused or cut off."""
 
 _END_OTHERS = (
     "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -71,7 +73,10 @@ def _try(connections: Connections, connection: Connection, after: int | None, wa
         with connections.working(connection), engine.connect() as database:
             database.exec_driver_sql(f"SET LOCAL lock_timeout TO '{wait}'")
             _make_schema(database, connections)
-            migrate(database, str(connections.address))
+            if revision_of(database) != HEAD:
+                database.exec_driver_sql("SET LOCAL statement_timeout TO 0")
+                with connections.deadlines.within(connection, _MIGRATION_SECONDS):
+                    migrate(database, str(connections.address))
             if after is not None:
                 _refuse_if_over(database, after, str(connections.address))
             epoch: int = database.exec_driver_sql(TAKE_OVER).scalar_one()
