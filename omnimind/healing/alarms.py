@@ -46,6 +46,10 @@ class Alarms:
                 return alarm
         return None
 
+    def pending(self, kind: Kind, subject: Any) -> float | None:
+        """Return when the alarm about a subject rings, None when none is set."""
+        return self._pending.get((kind, subject))
+
     def next(self) -> float | None:
         """Return when the next alarm rings."""
         return self._heap[0][0] if self._heap else None

@@ -37,7 +37,9 @@ def recover(core: HealingCore, event: ev.Recovered, now: float, fx: Effects) -> 
         _restore_issue(core, issue, now)
     for action in event.actions:
         core.charge(action, action.started_at)
-        _restore_action(core, action)
+    # What is under way has its lease for sure; what was given up has one only where nothing else has.
+    for action in sorted(event.actions, key=lambda action: action.status is ActionStatus.ENDED):
+        _restore_action(core, action, now)
     core.alarms.set(core.ready_at, "control", "")
 
 
@@ -70,7 +72,7 @@ def _restore_issue(core: HealingCore, issue: Issue, now: float) -> None:
     core.mark(issue)
 
 
-def _restore_action(core: HealingCore, action: RemediationAction) -> None:
+def _restore_action(core: HealingCore, action: RemediationAction, now: float) -> None:
     match action.status:
         case ActionStatus.RUNNING:
             core.hold(action)
@@ -85,6 +87,7 @@ def _restore_action(core: HealingCore, action: RemediationAction) -> None:
                 core.last_fix[action.issue_id] = action
         case ActionStatus.ENDED:
             # Given up, and perhaps still running: its lease stands.
-            if action.outcome is Outcome.UNKNOWN and core.holder(action.target) is None:
+            perhaps = action.outcome is Outcome.UNKNOWN and now < action.lease_until
+            if perhaps and core.holder(action.target) is None:
                 core.hold(action)
                 core.done_with(action)
