@@ -59,7 +59,8 @@ class Scaling:
     def here(self) -> bool:
         """Return whether there is an autoscaler that can be asked."""
         if self._mode == "auto":
-            return self._alone and (self._file is not None or self.seen.scaled)
+            found = self.seen.scaled if self._file is None else bool(self._types)
+            return self._alone and found
         return self._alone and self._mode == "on"
 
     async def watch(self, engine: Engine) -> None:
@@ -67,6 +68,7 @@ class Scaling:
         while True:
             try:
                 self.seen = await self._lane.call(ray_state.look)
+                await self._read_types()
                 if engine.trouble is None and not engine.core.recovering:
                     await self._follow_drains(engine)
                     if self.here:
@@ -81,7 +83,6 @@ class Scaling:
         return {n.node_id: n.kind for n in self.seen.nodes.values() if n.kind and not n.head}
 
     async def _scale(self, engine: Engine) -> None:
-        await self._read_types()
         now = engine.clock.now()
         for decision in self.elastic.look(engine.core, now, self._types, self._started()):
             match decision:

@@ -102,7 +102,10 @@ def ask(request: Ask) -> None:
 
 
 def node_types(path: Path) -> list[NodeType]:
-    """Return the kinds of nodes of an autoscaling configuration; none, with a warning, when it is bad."""
+    """Return the kinds of nodes that an autoscaling configuration may start; none, with a warning, if bad.
+
+    A list of fixed hosts (provider ``local``) has no kinds: nobody can add to it.
+    """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         head = config.get("head_node_type")
@@ -115,8 +118,7 @@ def node_types(path: Path) -> list[NodeType]:
                 None if kind.get("max_workers") is None else int(kind["max_workers"]),
             )
             for name, kind in (config.get("available_node_types") or {}).items()
-            # A head type without resources says nothing; on a cloud Ray fills them in by itself.
-            if name != head and kind.get("resources")
+            if name != head and kind.get("max_workers") != 0
         ]
     except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
         log.warning("%s cannot be read as an autoscaling configuration: %s", path, error)

@@ -166,7 +166,9 @@ class Elastic:
         """
         self.unmet = unmet(core, now, hold=self.policy.hold, within=self.policy.within)
         decisions: list[Decision] = self._recall(core, now, started)
-        wanted = self._wanted(core, types, len(started))
+        # A kind that does not say what it has may have anything.
+        known = types if all(t.resources for t in types) else []
+        wanted = self._wanted(core, known, len(started))
         decisions += self._ask(wanted, now)
         decisions += self._let_go(core, now, types, started)
         return decisions
@@ -267,6 +269,8 @@ class Elastic:
                 continue
             if node.status is not NodeStatus.ACTIVE:
                 continue
+            if types and kind not in least:
+                continue  # not a kind that it could start again
             done, since = self._idle.get(node_id, (-1, now))
             if done != node.total_tasks_completed:
                 since = now

@@ -281,3 +281,16 @@ def test_a_request_that_failed_is_made_again() -> None:
 
 def test_bundle_text() -> None:
     assert str(Bundle((("CPU", 1.0),), (("a", "b"),))) == "{CPU: 1, a=b}"
+
+
+def test_a_kind_that_does_not_say_what_it_has_may_have_anything() -> None:
+    scene = Scene(types=[NodeType("cloud", {}), SMALL])
+    scene.look(0.0)
+    scene.submit(6.0, 1, "moon")
+    assert scene.asked(7.0) == {"{CPU: 1, moon: 0.001}": 1}
+
+
+def test_a_node_of_another_kind_than_it_may_start_stays() -> None:
+    scene = Scene(types=[WIDGET])
+    scene.join(0.0, "n1", SMALL)
+    assert not [d for s in range(400) for d in scene.look(s) if isinstance(d, LetGo)]
