@@ -17,7 +17,7 @@ from omnimind.cluster.policies import QueuePolicy, Schedule
 from omnimind.cluster.records import references, task_from_row
 from omnimind.cluster.schedules import next_run
 from omnimind.cluster.states import TERMINAL, Line, TaskStatus
-from omnimind.errors import OmniMindError
+from omnimind.errors import LedgerCorrupt, OmniMindError
 from omnimind.ids import epoch_of as epoch_of_fence
 from omnimind.ledger import retention
 from omnimind.ledger.dump_rows import Codec
@@ -94,7 +94,10 @@ def _rows(state: str, what: str, mend: str, query: str) -> Rule:
 def _database(store: Store, shard: int) -> Iterator[tuple[str, str, str, list[str], int]]:
     if store.kind != "sqlite":
         return  # PostgreSQL checks its own pages as it reads them, where they have checksums.
-    wrong = [str(row[0]) for row in store.ask(shard, "PRAGMA integrity_check(20)") if row[0] != "ok"]
+    try:
+        wrong = [str(row[0]) for row in store.ask(shard, "PRAGMA integrity_check(20)") if row[0] != "ok"]
+    except LedgerCorrupt as error:
+        wrong = [error.message]
     mend = "stop with: omnimind down; then: omnimind ledger restore latest --replace"
     yield ERROR, f"the database is damaged: {'; '.join(wrong[:3])}", mend, wrong, len(wrong)
 
@@ -240,7 +243,8 @@ def _schedules(store: Store, shard: int) -> Iterator[tuple[str, str, str, list[s
 
 
 def _fences(store: Store, shard: int) -> Iterator[tuple[str, str, str, list[str], int]]:
-    epoch = int(store.ask(shard, "SELECT epoch FROM ledger WHERE id = 1")[0][0])
+    row = store.ask(shard, "SELECT epoch FROM ledger WHERE id = 1")
+    epoch = int(row[0][0]) if row else 0
     highest = store.ask(shard, "SELECT id, fence FROM tasks ORDER BY fence DESC LIMIT 1")
     wrong = [
         f"{task}: epoch {epoch_of_fence(fence)}" for task, fence in highest if epoch_of_fence(fence) > epoch

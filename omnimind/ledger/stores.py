@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from omnimind.errors import BackupDamaged, LedgerCorrupt, LedgerVersion
+from omnimind.errors import BackupDamaged, LedgerCorrupt, LedgerError, LedgerVersion
 from omnimind.ledger.dump import Closed, Head, Item, Opened, Rows
 from omnimind.ledger.dump_rows import Codec, Columns, Row, by_name, equal
 from omnimind.ledger.schema import metadata
@@ -191,7 +191,7 @@ def pour(items: Iterator[Item], sink: Sink, known: Sequence[str], progress: Prog
                 poured.shapes[item.shard, item.table] = item.shape
             case Rows():
                 assert current is not None
-                sink.write(current.shard, current.shape, item.rows)
+                _write(sink, current, item.rows)
             case Closed():
                 poured.ends[item.shard, item.end] = item
             case Head():
@@ -202,6 +202,16 @@ def pour(items: Iterator[Item], sink: Sink, known: Sequence[str], progress: Prog
     with closing(sink.written()) as written:
         prove(written, poured, progress)
     return poured
+
+
+def _write(sink: Sink, opened: Opened, rows: list[Row]) -> None:
+    try:
+        sink.write(opened.shard, opened.shape, rows)
+    except LedgerError as error:
+        if "UNIQUE" in error.message:
+            msg = f"rows of {opened.table} contradict each other: {error.message}"
+            raise BackupDamaged(msg) from error
+        raise
 
 
 def prove(store: Store, poured: Poured, progress: Progress) -> None:

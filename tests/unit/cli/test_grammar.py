@@ -59,8 +59,8 @@ READ_LINES = {
 }
 """Each read with arguments that suit the fake; `test_every_read_is_tried` notices one that is not here."""
 
-NEEDS_PROCESSES = {"doctor", "cluster check"}
-"""Reads that look at the machine: tried by tests of their own."""
+NEEDS_PROCESSES = {"doctor", "cluster check", "ledger backups", "ledger check"}
+"""Reads that look at the machine or its files: tried by tests of their own."""
 
 
 def options(command: click.Command) -> set[str]:
