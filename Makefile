@@ -27,7 +27,7 @@ test-fast: ## run the tests that need no other process: unit, properties, 300 si
 
 chaos: ## ten minutes of random faults on several hosts, from namespaces (needs root); prints the command that repeats it
 	$(VENV) dev
-	@OMNIMIND_CHAOS_SECONDS=$${OMNIMIND_CHAOS_SECONDS:-600} OMNIMIND_CHAOS_HISTORY=$${OMNIMIND_CHAOS_HISTORY:-out/history.jsonl} \
+	@OMNIMIND_CHAOS_SECONDS=$${OMNIMIND_CHAOS_SECONDS:-600} OMNIMIND_CHAOS_HISTORY=$${OMNIMIND_CHAOS_HISTORY:-out} \
 		$(BIN)/python -m pytest tests/hosts/test_random_faults.py -s $(ARGS)
 
 lint: ## check style, types and the direction of imports

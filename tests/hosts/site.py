@@ -22,6 +22,7 @@ import msgspec
 from omnimind.testing.fault_plan import Planned
 from omnimind.testing.history import Fault, Journal, Record, Run, now, read
 from omnimind.testing.history_check import Verdict, check, explain
+from omnimind.testing.postgres import PostgresServer
 from tests.hosts.harness import HOME, Host, Hosts
 
 PORT = 6390
@@ -45,7 +46,10 @@ def skewed(seconds: float) -> dict[str, str]:
 
 
 class Site:
-    """A running cluster. skews: host -> seconds by which its clocks are off. settings: of the head."""
+    """A running cluster. skews: host -> seconds by which its clocks are off. settings: of the head.
+
+    database: a PostgreSQL that runs and that the hosts can reach, for the ledger; None: SQLite on the head.
+    """
 
     def __init__(
         self,
@@ -55,8 +59,10 @@ class Site:
         skews: dict[str, float] | None = None,
         settings: dict[str, str] | None = None,
         cpus: int = 2,
+        database: PostgresServer | None = None,
     ) -> None:
         self.hosts = hosts
+        self.database = database
         self.head, *self.others = list(hosts)
         self.seed = seed
         self.skews = skews or {}
@@ -94,6 +100,8 @@ class Site:
             "instance.start_timeout": "180",
             **settings,
         }
+        if self.database is not None:
+            chosen["ledger.url"] = self.database.url(host=self.hosts.gateway)
         words = {f"OMNIMIND_{key.replace('.', '_').upper()}": value for key, value in chosen.items()}
         self.head.run(
             ["omnimind", "up", "--detach", "--home", INSTANCE],
@@ -226,6 +234,10 @@ class Site:
                 return host.heal
             case "full disk":
                 return fill(host.home)
+            case "database":
+                assert self.database is not None
+                self.database.kill()
+                return self.database.start
             case "pause coordinator":
                 return self._pause("ray::Coordinator", [*self.hosts])
             case "pause node actor":

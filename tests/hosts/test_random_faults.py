@@ -15,10 +15,12 @@ import pytest
 
 from omnimind.testing import fault_plan, history
 from omnimind.testing.history_check import explain
+from omnimind.testing.postgres import PostgresServer, find
 from tests.hosts.harness import Hosts, missing
 from tests.hosts.site import FAKETIME, Site
 
 SECONDS = float(os.environ.get("OMNIMIND_CHAOS_SECONDS", "120"))
+"""Of faults, in both tests together."""
 SEED = int(os.environ.get("OMNIMIND_CHAOS_SEED") or time.time_ns() // 1_000_000_000)
 KINDS = tuple(filter(None, os.environ.get("OMNIMIND_CHAOS_KINDS", "").split(","))) or (
     *fault_plan.KILLS,
@@ -36,24 +38,42 @@ pytestmark = [
 
 @pytest.mark.timeout(SECONDS + 900)
 def test_whatever_dies_the_history_is_valid(tmp_path: Path) -> None:
-    names = ["head", "w1", "w2", "w3"]
-    plan = fault_plan.draw_plan(SEED, SECONDS, names, KINDS)
-    skew = Random(f"skew {SEED}").choice((3600.0, -3600.0))
-    again = f"OMNIMIND_CHAOS_SEED={SEED} OMNIMIND_CHAOS_SECONDS={SECONDS:g} make chaos"
+    run(tmp_path, "sqlite", KINDS, None)
+
+
+@pytest.mark.skipif(find("postgres") is None, reason="install postgresql")
+@pytest.mark.timeout(SECONDS + 900)
+def test_whatever_dies_and_the_database_too_the_history_is_valid(tmp_path: Path) -> None:
+    with PostgresServer.made(listen_addresses="*") as server, server.running():
+        # Its own fault comes three times as often as any other.
+        run(tmp_path, "postgres", (*KINDS, *["database"] * 3), server)
+
+
+def run(tmp_path: Path, ledger: str, kinds: tuple[str, ...], database: PostgresServer | None) -> None:
+    names, seconds = ["head", "w1", "w2", "w3"], SECONDS / 2
+    plan = fault_plan.draw_plan(SEED, seconds, names, kinds)
+    skew = Random(f"skew {SEED} {ledger}").choice((3600.0, -3600.0))
+    again = (
+        f"OMNIMIND_CHAOS_SEED={SEED} OMNIMIND_CHAOS_SECONDS={SECONDS:g} make chaos ARGS='-k {TESTS[ledger]}'"
+    )
     print(f"\n{again}\nw3's clocks are off by {skew:+g} s\n{fault_plan.describe(plan)}", flush=True)
     with Hosts(names, tmp_path, disk="500m", tmp_size="500m") as hosts:
-        site = Site(hosts, str(SEED), skews={"w3": skew})
+        site = Site(hosts, f"{SEED}", skews={"w3": skew}, database=database)
         try:
-            site.start_clients([*hosts][:3], SECONDS, RATE, BULK)
+            site.start_clients([*hosts][:3], seconds, RATE, BULK)
             time.sleep(3.0)
-            site.journal.write(history.Fault("clock skew", "w3", site.began, site.began + SECONDS))
+            site.journal.write(history.Fault("clock skew", "w3", site.began, site.began + seconds))
             site.carry_out(plan)
             verdict = site.finish(again, BOUND)
         finally:
             site.close()
-            kept = Path(os.environ.get("OMNIMIND_CHAOS_HISTORY") or tmp_path / "history.jsonl").absolute()
-            kept.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(os.environ.get("OMNIMIND_CHAOS_HISTORY") or tmp_path).absolute()
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = folder / f"history-{ledger}-{SEED}.jsonl"
             history.write(kept, site.records())
             print(f"history: {kept}", flush=True)
     print(explain(verdict), flush=True)
     assert verdict.good, f"{explain(verdict)}\nagain: {again}\nhistory: {kept}"
+
+
+TESTS = {"sqlite": "test_whatever_dies_the", "postgres": "test_whatever_dies_and"}
