@@ -24,15 +24,16 @@ from actors.sharded import Sharded
 from actors.socket_server import Push, SocketServer
 from actors.tokens import Tokens
 from actors.watching import Watchers
-from actors.wire import UP, Beat, Fetch, Join, Report, Store, Up, decode, encode
+from actors.wire import UP, Beat, Fence, Fetch, Join, Report, Store, Up, decode, encode
 from omnimind.client import protocol
 from omnimind.clock import SkewMeter, SystemClock
 from omnimind.cluster import events as ev
 from omnimind.cluster.core import CoordinatorCore
 from omnimind.cluster.records import LogSaved
+from omnimind.cluster.states import NodeStatus
 from omnimind.errors import InstanceError, InvalidInput, OmniMindError, StartFailed
 from omnimind.ids import epoch_of
-from omnimind.instance import shard_socket
+from omnimind.instance import Paths, shard_socket
 from omnimind.ledger.interface import Layout
 from omnimind.ledger.opening import open_ledger
 from omnimind.ledger.rebalance import read_layout
@@ -41,6 +42,8 @@ log = logging.getLogger("omnimind.coordinator")
 
 _TRY_AGAIN = 1.0
 _PRUNE_EVERY = 30.0
+_FAREWELL = 0.2
+"""Seconds in which the last words to other hosts leave."""
 _PRUNE_STEP = 2_000
 _PROGRESS_KEPT = 10_000
 
@@ -307,7 +310,20 @@ class Coordinator:
         if self._server is not None:
             await self._server.stop()
         await self._engine.stop()
+        if Paths(self._settings.home).ended.exists():
+            await self._let_go(self._engine.core)
         _die()
+
+    async def _let_go(self, core: CoordinatorCore) -> None:
+        """End what runs on other hosts: a person has stopped this cluster, and nobody would adopt it.
+
+        Their raylets wait for a head that is away; without this, attempts would go on there for minutes.
+        """
+        for node in core.nodes.values():
+            if node.status is not NodeStatus.OFFLINE and node.incarnation:
+                with contextlib.suppress(Exception):  # the line of a node on this host is closed by now
+                    self._membership.post(node.node_id, "fence", encode(Fence(node.incarnation)))
+        await asyncio.sleep(_FAREWELL)
 
 
 def _token(path: Path) -> str | None:

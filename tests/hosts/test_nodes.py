@@ -29,6 +29,23 @@ _internal_kv_put("versions", json.dumps({"omnimind": sys.argv[1]}), overwrite=Tr
 """
 
 
+_WORK = """
+import sys, time
+import omnimind
+
+@omnimind.task
+def write(seconds: float) -> None:
+    until = time.time() + seconds
+    while time.time() < until:
+        with open("/root/witness", "a") as file:
+            file.write("x")
+        time.sleep(0.1)
+
+with omnimind.connect() as om:
+    om.submit(write, 600.0, needs=["zone=a"])
+"""
+
+
 class Cluster:
     def __init__(self, hosts: Hosts) -> None:
         self.hosts = hosts
@@ -121,19 +138,46 @@ def test_a_supervisor_that_is_killed_takes_everything_with_it_and_can_start_agai
     (supervisor,) = w1.pids("actors.supervisor")
     w1.kill(supervisor)
     until(lambda: running(w1) == [], "all that it had started has ended")
-    cluster.omnimind(w1, "node", "run", "--detach", "--address", cluster.address)
+    cluster.omnimind(w1, "node", "run", "--detach", "--address", cluster.address, "--labels", "zone=a")
     until(
         lambda: (now := cluster.active(w1)) is not None and now["node_id"] != before["node_id"], "it is back"
     )
 
 
-def test_a_head_that_is_away_is_waited_for(cluster: Cluster) -> None:
+def test_a_head_that_was_stopped_and_started_finds_its_hosts(cluster: Cluster) -> None:
     cluster.omnimind(cluster.head, "down")
-    until(
-        lambda: "waiting for it" in said(cluster.w1) or cluster.w1.pids("/raylet/raylet") == [], "it notices"
-    )
     cluster.up()
     until(lambda: cluster.active(cluster.w1) is not None, "it has joined again by itself")
+
+
+def test_what_runs_on_other_hosts_ends_with_the_cluster(cluster: Cluster) -> None:
+    witness = cluster.w1.home / "witness"
+    (cluster.head.home / "work.py").write_text(_WORK, encoding="utf-8")
+    cluster.head.run([sys.executable, "work.py"])
+    until(witness.exists, "it runs on w1")
+    cluster.omnimind(cluster.head, "down")
+
+    def still() -> bool:
+        before = witness.stat().st_size
+        time.sleep(2.0)
+        return witness.stat().st_size == before
+
+    until(still, "it has ended")
+    assert cluster.w1.pids("/raylet/raylet"), "not because Ray has ended there"
+    cluster.up()
+    before = witness.stat().st_size
+    until(lambda: witness.stat().st_size > before, "it runs again after the next start")
+    cluster.omnimind(cluster.head, "task", "cancel", "--all", "--status", "running", "--yes")
+
+
+def test_a_head_that_is_away_is_waited_for(cluster: Cluster) -> None:
+    w1 = cluster.w1
+    cluster.omnimind(cluster.head, "down")
+    for raylet in w1.pids("/raylet/raylet"):
+        w1.kill(raylet)
+    until(lambda: "Connection refused; waiting for it" in said(w1), "it waits")
+    cluster.up()
+    until(lambda: cluster.active(w1) is not None, "it has joined again by itself")
 
 
 def test_a_head_that_is_off_and_comes_back_finds_its_hosts(cluster: Cluster) -> None:
