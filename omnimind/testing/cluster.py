@@ -25,6 +25,7 @@ from omnimind.testing.draws import Draws
 from omnimind.testing.ghost import Ghost
 from omnimind.testing.invariants import Broken, Invariants
 from omnimind.testing.ledger import SimDisk
+from omnimind.testing.machine import SimMachine
 from omnimind.testing.net import SimNet
 from omnimind.testing.node import SimNode, ToNode
 from omnimind.testing.options import SimOptions
@@ -42,16 +43,39 @@ _REFUSALS = {
 }
 
 
-class SimCluster:
-    """Everything of one run. `only`: the faults that may fire; `tracer`: is told everything that happens."""
+class Shard:
+    """Which of how many shards a cluster is, and what they have in common; by itself it is the only one."""
 
     def __init__(
-        self, options: SimOptions, only: frozenset[str] | None = None, tracer: Tracer | None = None
+        self,
+        number: int = 0,
+        count: int = 1,
+        clock: SimClock | None = None,
+        machines: list[SimMachine] | None = None,
+    ) -> None:
+        self.number, self.count = number, count
+        self.clock = clock or SimClock()
+        self.machines = machines
+
+
+class SimCluster:
+    """Everything of one run. `only`: the faults that may fire; `tracer`: is told everything that happens.
+
+    As one of several shards it has a clock and machines in common with them: see `sharded`.
+    """
+
+    def __init__(
+        self,
+        options: SimOptions,
+        only: frozenset[str] | None = None,
+        tracer: Tracer | None = None,
+        shard: Shard | None = None,
     ) -> None:
         self.options = options
+        self.shard = shard or Shard()
         self.tracer = tracer
         self.draws = Draws(options.seed, only)
-        self.clock = SimClock()
+        self.clock = self.shard.clock
         self.coverage = Coverage()
         self.ghost = Ghost()
         self.disk = SimDisk()
@@ -83,7 +107,8 @@ class SimCluster:
         self.invariants = Invariants(self)
         self.disk.watch = self.invariants.committed
         self.subs = submissions(options, self.draws)
-        self.nodes = [SimNode(self, n) for n in range(options.nodes)]
+        machines: list[SimMachine | None] = [*(self.shard.machines or [None] * options.nodes)]
+        self.nodes = [SimNode(self, n, machine) for n, machine in enumerate(machines)]
         self.clients = [SimClient(self, n) for n in range(options.clients)]
         self.events = 0
         self.keep_log = False
@@ -125,7 +150,10 @@ class SimCluster:
     def new_core(self, epoch: int) -> CoordinatorCore:
         """Return a fresh core for an epoch."""
         seed = self.options.seed * 1000 + epoch
-        return CoordinatorCore("head", self.limits, seed=seed, strategy=self.options.strategy)
+        return CoordinatorCore(
+            "head", self.limits, seed=seed, strategy=self.options.strategy,
+            shard=self.shard.number, shards=self.shard.count,
+        )  # fmt: skip
 
     def new_gate(self) -> CommitGate:
         """Return a fresh gate."""

@@ -370,8 +370,8 @@ class SimCoordinator:
         net, sim, life = self.sim.net, self.sim, self
         match what:
             case "heartbeat":
-                incarnation, batches = args
-                self.feed(ev.Heartbeat(node.name, incarnation, batches))
+                incarnation, batches, slots = args
+                self.feed(ev.Heartbeat(node.name, incarnation, batches, slots=slots))
             case "join":
                 lives, info, running = args
 

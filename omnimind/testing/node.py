@@ -21,6 +21,7 @@ from omnimind.testing.workload import FAST, GPU
 
 if TYPE_CHECKING:
     from omnimind.testing.cluster import SimCluster
+    from omnimind.testing.machine import SimMachine
 
 TICK = 0.5
 COORDINATOR = "co"
@@ -35,8 +36,12 @@ _CPUS = 8
 class SimNode:
     """One machine: up or down, perhaps paused (SIGSTOP: nothing happens, messages wait), slow, or skewed."""
 
-    def __init__(self, sim: SimCluster, number: int) -> None:
+    def __init__(self, sim: SimCluster, number: int, machine: SimMachine | None = None) -> None:
         self.sim = sim
+        self.machine = machine
+        """Where its slots come from when it is one shard's side of a node; None: they are its own."""
+        if machine is not None:
+            machine.sides.append(self)
         self.number = number
         self.name = f"n{number}"
         draws, options = sim.draws, sim.options
@@ -80,6 +85,8 @@ class SimNode:
         self.paused_until = 0.0
         for worker in list(self.workers.values()):
             worker.vanish()
+            if self.machine is not None:
+                self.machine.leave(worker.batch.fence)
         self.workers.clear()
         self.queue.clear()
         self.busy = 0
@@ -161,9 +168,13 @@ class SimNode:
                 case StartBatch(batch=batch):
                     worker = self.workers[batch.fence] = SimWorker(self, batch)
                     self.queue.append(worker)
+                    if self.machine is not None:
+                        self.machine.offer(self, batch)
                 case KillBatch(fence=fence):
                     killed = self.workers.get(fence)
-                    if killed is not None:
+                    if self.machine is not None and killed is not None and not killed.running:
+                        self._give_back(killed)
+                    elif killed is not None:
                         # The signal takes its time, and a result may slip out before it.
                         self.sim.clock.after(0.001, killed.die, "killed on request")
                 case SendReport(number=number):
@@ -173,8 +184,8 @@ class SimNode:
                 case SendJoin():
                     assert agent is not None
                     self._tell("join", self.lives, self.info(command.incarnation), command.running)
-                case SendHeartbeat(incarnation=incarnation, batches=batches):
-                    self._tell("heartbeat", incarnation, batches)
+                case SendHeartbeat(incarnation=incarnation, batches=batches, slots=slots):
+                    self._tell("heartbeat", incarnation, batches, slots)
         self._next()
 
     def _tell(self, what: str, *args: Any) -> None:
@@ -186,7 +197,7 @@ class SimNode:
             self.name,
             hostname=self.name,
             cpu_cores=_CPUS,
-            max_concurrent_tasks=self.slots,
+            max_concurrent_tasks=self.slots if self.machine is None else self.machine.may_use(self),
             capabilities=set(self.capabilities),
             incarnation=incarnation,
         )
@@ -195,14 +206,36 @@ class SimNode:
 
     def _next(self) -> None:
         """Give free slots to batches that wait, as Ray does."""
+        if self.machine is not None:
+            return
         while self.queue and (self.busy == 0 or self.busy + self.queue[0].slots <= self.slots):
             worker = self.queue.pop(0)
             self.busy += worker.slots
             worker.begin()
 
+    def begin(self, fence: int) -> None:
+        """Start a batch that has got its slots of the machine."""
+        worker = self.workers.get(fence)
+        if worker is not None:
+            self.queue.remove(worker)
+            worker.begin()
+
+    def _give_back(self, worker: SimWorker) -> None:
+        """Say that a batch is over which has not begun, as the Node actor does."""
+        fence = worker.batch.fence
+        worker.gone = True
+        self.finished(worker)
+        if self.agent is not None:
+            self.obey(self.agent.ended(fence, [], None, self.now))
+
     def finished(self, worker: SimWorker) -> None:
         """Take a worker's slots back."""
         if self.workers.pop(worker.batch.fence, None) is None:
+            return
+        if self.machine is not None:
+            if worker in self.queue:
+                self.queue.remove(worker)
+            self.machine.leave(worker.batch.fence)
             return
         if worker.running:
             self.busy -= worker.slots

@@ -90,16 +90,16 @@ def _phases(sim: SimCluster) -> None:
     sim.tell("heal")
     nemesis.heal()
     operator.heal()
-    clock.run(clock.now + _patience(sim), lambda: _done(sim), limit=_CALLS)
+    clock.run(clock.now + patience(sim), lambda: done(sim), limit=_CALLS)
     sim.invariants.lived()
-    clock.run(clock.now + 40.0, lambda: _done(sim) and _settled(sim), limit=_CALLS)
+    clock.run(clock.now + 40.0, lambda: done(sim) and settled(sim), limit=_CALLS)
     sim.invariants.lived()
     sim.invariants.empty()
     if sim.core is not None:
         sim.core.validate()
 
 
-def _patience(sim: SimCluster) -> float:
+def patience(sim: SimCluster) -> float:
     """Return simulated seconds in which everything must have ended once the faults are over.
 
     Enough to run all the work several times over on the one node that is sure to be there, one task
@@ -109,11 +109,12 @@ def _patience(sim: SimCluster) -> float:
     return 120.0 + 6 * 4.0 * work / sim.options.slots + sim.options.tasks
 
 
-def _done(sim: SimCluster) -> bool:
+def done(sim: SimCluster) -> bool:
+    """Return whether all work has ended and every client has its answer."""
     return not sim.unanswered and not sim.disk.live and not sim.disk.store.schedules
 
 
-def _settled(sim: SimCluster) -> bool:
+def settled(sim: SimCluster) -> bool:
     """Return whether the nodes hold nothing any more and the coordinator has no write under way."""
     life = sim.life
     if life is None or life.core is None or not life.gate.idle or life.writing or life.core.recovering:

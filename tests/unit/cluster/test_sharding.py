@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnimind.cluster.core import CoordinatorCore
-from omnimind.cluster.events import Recovered
+from omnimind.cluster.events import Heartbeat, KnownTask, NodeJoined, Recovered, Settled, Submit
+from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.sharding import (
     bucket_of,
     home_of_key,
@@ -18,6 +19,8 @@ from omnimind.cluster.sharding import (
     shard_of_queue,
     shards_of_id,
 )
+from omnimind.cluster.states import Line, TaskStatus
+from omnimind.cluster.task import DistributedTask
 from omnimind.ids import (
     BUCKETS,
     SHARDS_MAX,
@@ -104,3 +107,55 @@ def test_one_shard_alone_numbers_as_ever() -> None:
     core.handle(Recovered(epoch=3, last_seq=500), 100.0)
     assert [core.next_seq() for _ in range(3)] == [501, 502, 503]
     assert core.next_fence(1) == 3 << 40
+
+
+# ---------------------------------------------------------------------------------- what a core is told
+
+
+def a_core() -> CoordinatorCore:
+    core = CoordinatorCore("head", shard=1, shards=2)
+    core.handle(Recovered(epoch=1, last_seq=0), 100.0)
+    core.handle(NodeJoined(NodeInfo("n1", max_concurrent_tasks=4, incarnation="a"), request=1), 100.0)
+    return core
+
+
+def submitted(core: CoordinatorCore, task: DistributedTask, **known: KnownTask) -> None:
+    core.handle(Submit(2, [task], known_ids=known), 101.0)
+
+
+def test_a_core_keeps_to_the_slots_that_the_node_gives_it() -> None:
+    core = a_core()
+    core.handle(Heartbeat("n1", "a", slots=1), 100.1)
+    for n in range(8):
+        submitted(core, DistributedTask(f"t{n}", "slow"))
+    core.validate()
+    assert sum(batch.slots for batch in core.batches.values()) == 1
+    held = tuple((fence, None, None) for fence in core.batches)
+    core.handle(Heartbeat("n1", "a", held, slots=3), 101.1)
+    assert sum(batch.slots for batch in core.batches.values()) == 3
+    held = tuple((fence, None, None) for fence in core.batches)
+    core.handle(Heartbeat("n1", "a", held, slots=1), 101.2)
+    assert len(core.batches) == 3, "what runs goes on"
+    assert core.index.slots(frozenset()) == 1
+    core.validate()
+
+
+def test_tasks_of_other_shards_let_those_go_on_that_come_after_them() -> None:
+    core = a_core()
+    ids = [task_id(new_slab(bucket_of("default"))) for _ in range(2)]
+    pending = {i: KnownTask(i, "pending") for i in ids}
+    waiting = DistributedTask("w", "t", after=(ids[0], ids[1]))
+    submitted(core, waiting, **pending)
+    doomed = DistributedTask("d", "t", after=(ids[1],))
+    then = DistributedTask("e", "t", after=("d",))
+    submitted(core, doomed, **pending)
+    submitted(core, then)
+    core.handle(Settled([KnownTask(ids[0], "completed"), KnownTask(ids[1], "running")]), 102.0)
+    assert waiting.status is doomed.status is TaskStatus.PENDING
+    assert waiting.line is Line.WAITING
+    core.handle(Settled([KnownTask(ids[1], "failed", cause="no luck")]), 103.0)
+    assert [t.status for t in (waiting, doomed, then)] == [TaskStatus.FAILED] * 3
+    assert doomed.error is not None
+    assert doomed.error["dependency_cause"] == "no luck"
+    core.handle(Settled([KnownTask(ids[1], "failed", cause="said twice")]), 104.0)
+    core.validate()
