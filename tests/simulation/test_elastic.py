@@ -56,12 +56,12 @@ class Autoscaler:
             wants = dict(bundle.resources)
             fits = next((f for f in free if all(f.get(r, 0) >= n - 1e-9 for r, n in wants.items())), None)
             if fits is None:
-                kind = next(
-                    (k for k in KINDS if all(k.resources.get(r, 0) >= n for r, n in wants.items())), None
-                )
+                able = [k for k in KINDS if all(k.resources.get(r, 0) >= n for r, n in wants.items())]
                 have = [*self.nodes.values(), *(k for _, k in self.starting)]
-                if kind is None or (kind.most is not None and have.count(kind) >= kind.most):
+                room = [k for k in able[:1] if k.most is None or have.count(k) < k.most]
+                if not room:
                     continue
+                kind = room[0]
                 self.starting.append((now + self.rng.uniform(2, 15), kind))
                 fits = dict(kind.resources)
                 free.append(fits)
