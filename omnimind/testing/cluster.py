@@ -107,8 +107,8 @@ class SimCluster:
         self.invariants = Invariants(self)
         self.disk.watch = self.invariants.committed
         self.subs = submissions(options, self.draws)
-        machines: list[SimMachine | None] = [*(self.shard.machines or [None] * options.nodes)]
-        self.nodes = [SimNode(self, n, machine) for n, machine in enumerate(machines)]
+        machines = dict(enumerate(self.shard.machines or ()))
+        self.nodes = [SimNode(self, n, machines.get(n)) for n in range(options.nodes)]
         self.clients = [SimClient(self, n) for n in range(options.clients)]
         self.events = 0
         self.keep_log = False
