@@ -88,7 +88,7 @@ async def test_roles_hold(url: str, add: str) -> None:
 
 async def test_a_wrong_token_says_how_to_get_one(url: str) -> None:
     with pytest.raises(Forbidden, match="omnimind token create"):
-        async with AsyncClient(transport=HttpTransport(url, "wrong"), timeout=5):
+        async with AsyncClient(address=url, token="wrong", timeout=5):
             pass
 
 
