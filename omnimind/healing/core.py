@@ -69,6 +69,8 @@ class HealingCore:
         self.conditions: dict[Key, Condition] = {}
         self.issues: dict[str, Issue] = {}
         """Those that are not closed, by id."""
+        self.at_node: dict[str, dict[str, None]] = {}
+        """Their ids by node."""
         self.closed: dict[Key, Issue] = {}
         """Those that were closed so lately that they may come back."""
         self.actions: dict[str, RemediationAction] = {}
@@ -307,11 +309,21 @@ class HealingCore:
         del self.actions[action.action_id]
         if action.takes_out and not action.success and self.drained.get(action.node) is False:
             del self.drained[action.node]  # it was never taken out
-        for issue in list(self.issues.values()):
-            if issue.node == action.node and self._decided.get(issue.issue_id, ("", ""))[1] == "lease":
+        self._again_at(action.node, "lease", now, fx)
+
+    def _again_at(self, node: str, reason: str, now: float, fx: Effects) -> None:
+        """Look again at the issues of a node that wait for something that has come."""
+        for issue_id in list(self.at_node.get(node, ())):
+            issue = self.issues.get(issue_id)
+            if issue is not None and self._decided.get(issue_id, ("", ""))[1] == reason:
                 condition = self.conditions.get(issue.key)
                 if condition is not None:
                     self.consider(condition, now, fx)
+
+    def remember(self, issue: Issue) -> None:
+        """Take in an issue that is not closed."""
+        self.issues[issue.issue_id] = issue
+        self.at_node.setdefault(issue.node, {})[issue.issue_id] = None
 
     def mark(self, issue: Issue) -> None:
         """Note whether an issue makes its node sick."""
@@ -334,6 +346,11 @@ class HealingCore:
     def forget(self, issue: Issue) -> None:
         """Let a closed issue go."""
         self.issues.pop(issue.issue_id, None)
+        here = self.at_node.get(issue.node)
+        if here is not None:
+            here.pop(issue.issue_id, None)
+            if not here:
+                del self.at_node[issue.node]
         self._decided.pop(issue.issue_id, None)
         self.asked.pop(issue.issue_id, None)
         self.acted.pop(issue.issue_id, None)
@@ -394,11 +411,7 @@ class HealingCore:
 
     def _work(self, event: ev.Work, now: float, fx: Effects) -> None:
         self.work[event.node] = (now, event.attempts)
-        for issue in list(self.issues.values()):
-            if issue.node == event.node and self._decided.get(issue.issue_id, ("", ""))[1] == "price":
-                condition = self.conditions.get(issue.key)
-                if condition is not None:
-                    self.consider(condition, now, fx)
+        self._again_at(event.node, "price", now, fx)
 
     def _due(self, now: float, fx: Effects) -> None:
         while (alarm := self.alarms.due(now)) is not None:

@@ -25,6 +25,8 @@ def validate(core: HealingCore) -> None:
         assert issue.status is wanted, f"{story}: its condition says {wanted}"
         tried = [(t.rung, t.evidence) for t in issue.tried]
         assert len(tried) == len(dict.fromkeys(tried)), f"{story}: a rung twice on the same evidence"
+    here = sum(len(ids) for ids in core.at_node.values())
+    assert here == len(core.issues), f"{len(core.issues)} issues, {here} by node"
     held = sum(c.issue is not None for c in core.conditions.values())
     assert len(core.issues) == held, f"{len(core.issues)} issues, {held} conditions with one"
     for target, action_id in core.leases.items():

@@ -65,7 +65,7 @@ def _restore_issue(core: HealingCore, issue: Issue, now: float) -> None:
     condition.seen, condition.issue = issue.last_seen, issue
     condition.says[f"{issue.monitor}@{issue.node}"] = condition.bad = issue.status is IssueStatus.OPEN
     core.conditions[issue.key] = condition
-    core.issues[issue.issue_id] = issue
+    core.remember(issue)
     if not condition.bad:
         condition.since = now  # it has to hold again: nobody has watched in between
         core.alarms.set(now + condition.hold_down, "hold", issue.key)

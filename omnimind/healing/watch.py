@@ -116,7 +116,7 @@ def open_issue(core: HealingCore, condition: Condition, now: float, fx: Effects)
             Alert("flapping", issue.severity, f"it keeps changing: {_name(issue)}", issue.issue_id)
         )
     condition.issue = issue
-    core.issues[issue.issue_id] = issue
+    core.remember(issue)
     core.count("issues_detected")
     save(core, issue, fx)
     core.consider(condition, now, fx)

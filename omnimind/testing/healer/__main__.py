@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
                 _say(result.trace)
     spent = time.process_time() - begin
     _say(
-        f"{len(seeds)} fleets, {failed} failed; {60 * len(seeds) / max(spent, 0.001):.0f} a minute of one core"
+        f"{len(seeds)} fleets, {failed} failed; {60 * len(seeds) / max(spent, 0.001):.0f} a minute on a core"
     )
     missing = [name for name in REQUIRED if not counts.get(name)]
     if len(seeds) >= _ENOUGH and missing and arguments.plant is None:
