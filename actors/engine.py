@@ -95,8 +95,13 @@ class Engine:
                 await task
         records = self.gate.take()
         if records and self.trouble is None:
-            await self._in(self._writer, self.ledger.write, records)
-            self._release(self.gate.committed())
+            try:
+                await self._in(self._writer, self.ledger.write, records)
+            except OmniMindError as error:
+                # Nobody was told that it was accepted, and the nodes keep what they owe.
+                log.warning("the last commit failed: %s", error)
+            else:
+                self._release(self.gate.committed())
         await self._in(self._writer, self.ledger.close)
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=False)
