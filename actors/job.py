@@ -137,6 +137,8 @@ def wanted(paths: Paths, settings: Settings) -> Any:
 
     coordinator = settings.coordinator
     limits = {k: v for k, v in msgspec.structs.asdict(coordinator).items() if k in _LIMITS}
+    # A node is given up after that silence, and no sooner because the coordinator was the one that died.
+    limits["recovery_grace"] = coordinator.heartbeat_timeout
     return settings_for(
         paths.home,
         paths.socket,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from actors import job
 from actors.bootstrap import settings_for
+from omnimind.cluster.policies import CoreLimits
 from omnimind.config import Settings
 from omnimind.instance import Paths
 
@@ -9,7 +10,9 @@ PATHS = Paths("/srv/om")
 
 
 def test_without_settings_the_coordinator_gets_its_own_defaults() -> None:
-    assert job.wanted(PATHS, Settings()) == settings_for(PATHS.home, PATHS.socket, PATHS.token)
+    wanted = job.wanted(PATHS, Settings())
+    limits = CoreLimits(recovery_grace=CoreLimits().heartbeat_timeout)
+    assert wanted == settings_for(PATHS.home, PATHS.socket, PATHS.token, limits=limits)
 
 
 def test_settings_reach_the_coordinator() -> None:
