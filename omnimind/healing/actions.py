@@ -65,7 +65,7 @@ class ActionStatus(StrEnum):
     ENDED = "ended"
 
 
-class RemediationAction(msgspec.Struct, kw_only=True, weakref=True):
+class RemediationAction(msgspec.Struct, weakref=True):
     """One run of a remediation.
 
     action: the remediation's name. success: what the remediation itself said. outcome: what the monitor

@@ -75,7 +75,7 @@ class Tried(msgspec.Struct, frozen=True, array_like=True):
     action_id: str
 
 
-class Issue(msgspec.Struct, kw_only=True, weakref=True):
+class Issue(msgspec.Struct, weakref=True):
     """A condition that persisted.
 
     remediation_successful: the last repair said so; `verified` is what the monitor said afterwards. monitor:
@@ -134,7 +134,7 @@ class Issue(msgspec.Struct, kw_only=True, weakref=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
-        return dict(msgspec.to_builtins(self))
+        return dict(msgspec.to_builtins(self, enc_hook=str, str_keys=True))
 
 
 def copy(issue: Issue) -> Issue:

@@ -42,6 +42,9 @@ NODE = "local"
 HISTORY = 1000
 """Issues that are kept."""
 
+KNOWN = 10_000
+"""Things that one monitor has complained about and that are remembered until it says that they are well."""
+
 RECENT = 10
 SAME_ALERT = 600.0
 """Seconds for which the same alert is not repeated."""
@@ -289,6 +292,8 @@ class SelfHealingLoop:
             if entity is not None and place != entity:
                 return []  # it speaks of something else: that is for the next cycle
             known[report.issue_type, place] = None
+            if len(known) > KNOWN:
+                del known[next(iter(known))]
             places = [(report.issue_type, place)]
         else:
             # Without an id, all that it has ever complained about is well.

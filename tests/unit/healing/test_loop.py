@@ -14,6 +14,7 @@ from omnimind import (
     Issue,
     IssueSeverity,
     IssueType,
+    RemediationAction,
     SelfHealingIntegration,
     SelfHealingLoop,
 )
@@ -434,3 +435,36 @@ def test_without_anything_it_is_an_empty_loop() -> None:
         SelfHealingIntegration(homeostatic_controller=object())
     with pytest.raises(InvalidInput, match="metacognition_agent"):
         SelfHealingIntegration(metacognition_agent=object())
+
+
+def test_issues_and_actions_can_be_made_by_hand() -> None:
+    issue = Issue(
+        IssueType.DISK_FULL, IssueSeverity.ERROR, "full", {"free": object, 1: 2}, True, False, "tried"
+    )
+    plain = issue.to_dict()
+    assert (plain["issue_type"], plain["severity"], plain["remediation_details"]) == (
+        "disk_full",
+        "error",
+        "tried",
+    )
+    assert plain["metrics"]["1"] == 2
+    action = RemediationAction(IssueType.DISK_FULL, "clean", True, "removed")
+    assert {k: action.to_dict()[k] for k in ("issue_type", "action", "success", "details")} == {
+        "issue_type": "disk_full", "action": "clean", "success": True, "details": "removed",
+    }  # fmt: skip
+
+
+async def test_a_monitor_that_makes_up_names_does_not_fill_the_memory(alerts: Alerts) -> None:
+    loop = SelfHealingLoop(alert_callback=alerts.append)
+    turn = {"n": 0}
+
+    async def look() -> dict[str, Any]:
+        turn["n"] += 1
+        return {"status": "bad", "type": "disk_full", "severity": "info", "id": turn["n"]}
+
+    loop.register_monitor(look)
+    for _ in range(1500):
+        await loop.run_cycle()
+    assert len(loop.issue_history) == 1000
+    assert loop.get_issue_summary()["total_issues"] == 1500
+    assert len(loop.get_issue_summary()["recent_issues"]) == 10
