@@ -108,7 +108,11 @@ class Fault(msgspec.Struct, frozen=True, tag="fault", tag_field="is", omit_defau
 
 
 class Listed(msgspec.Struct, frozen=True, tag="listed", tag_field="is", omit_defaults=True):
-    """The ledger lists a task at the end. attempts: fences of the attempts on record, those that failed."""
+    """The ledger lists a task at the end.
+
+    attempts: fences of the attempts on record, those that did not succeed. raised: those of them that raised,
+    as far as the runtime has heard of it.
+    """
 
     task: str
     status: str
@@ -117,6 +121,7 @@ class Listed(msgspec.Struct, frozen=True, tag="listed", tag_field="is", omit_def
     cause: str = ""
     key: str | None = None
     attempts: tuple[int, ...] = ()
+    raised: tuple[int, ...] = ()
 
 
 class Run(msgspec.Struct, frozen=True, tag="run", tag_field="is", omit_defaults=True):

@@ -245,7 +245,10 @@ def _retry_beyond_the_limit(history: History, random: Random) -> History:
     extra: History = []
     for fence in more:
         extra += [replace(start, fence=fence), Ended(found.task, fence, start.at + 0.001)]
-    return [*_swap(history, found, replace(found, attempts=(*found.attempts, *more))), *extra]
+    return [
+        *_swap(history, found, replace(found, attempts=(*found.attempts, *more), raised=(*more,))),
+        *extra,
+    ]
 
 
 @_breaks("cancel_broken")

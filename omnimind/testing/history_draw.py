@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from random import Random
 
+from msgspec.structs import replace
+
 from omnimind.ids import fence as make_fence
 from omnimind.testing.history import (
     Answered,
@@ -23,7 +25,7 @@ from omnimind.testing.history import (
 )
 
 PLOTS = (
-    "plain", "retried", "failed", "lost", "stale", "once", "once_lost", "key", "key_again", "conflict",
+    "plain", "retried", "failed", "raised_unheard", "lost", "stale", "once", "once_lost", "key", "key_again", "conflict",
     "refused", "unknown_kept", "unknown_gone", "cancelled", "cancelled_running", "cancelled_late", "delayed",
     "expired", "after", "after_failed", "checkpoint", "slab", "restart", "dead",
 )  # fmt: skip
@@ -36,7 +38,7 @@ class _Draw:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.records: list[Record] = []
-        self.listed: list[tuple[str, str, str | None, str, str | None, tuple[int, ...]]] = []
+        self.listed: list[Listed] = []
         self.epoch = 1
         self._counter = self._n = self._id = 0
 
@@ -81,10 +83,10 @@ class _Draw:
 
     def end(
         self, task: str, at: float, status: str, *, cause: str = "", value: str | None = None,
-        key: str | None = None, attempts: tuple[int, ...] = (),
+        key: str | None = None, attempts: tuple[int, ...] = (), raised: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         """Note how a task is listed, and let clients read that."""
-        self.listed.append((task, status, value, cause or status, key, attempts))
+        self.listed.append(Listed(task, status, 0.0, value, cause or status, key, attempts, raised))
         for _ in range(self.random.randrange(3)):
             at = self.later(at)
             verb = self.random.choice(("result", "status"))
@@ -116,10 +118,7 @@ def draw(seed: int, tasks: int = 60) -> list[Record]:
         drawn.records.append(Fault(name, "w1", 100.0, last))
     drawn.records.append(Fault("raylet", "w2", 105.0, 105.0, skipped="there was none"))
     drawn.records.append(Run(f"draw {seed}", 100.0, last, last + 5.0, 60.0))
-    drawn.records += [
-        Listed(task, status, last + 6.0, value, cause, key, attempts)
-        for task, status, value, cause, key, attempts in drawn.listed
-    ]
+    drawn.records += [replace(listed, at=last + 6.0) for listed in drawn.listed]
     return sorted(drawn.records, key=when)
 
 
@@ -138,7 +137,13 @@ def _tell(d: _Draw, plot: str, at: float) -> None:  # noqa: C901, PLR0912, PLR09
             task, at = d.submit(at, retries=1, raises=9)
             one, at = d.run(task, at, "raises")
             two, at = d.run(task, at, "raises")
-            d.end(task, at, "failed", cause="retries used up", attempts=(one, two))
+            d.end(task, at, "failed", cause="retries used up", attempts=(one, two), raised=(one, two))
+        case "raised_unheard":
+            # It raised on a node that was given up: on record it is lost, and no retry was used up.
+            task, at = d.submit(at, retries=0, raises=9)
+            lost, at = d.run(task, at, "raises")
+            told, at = d.run(task, at, "raises")
+            d.end(task, at, "failed", cause="retries used up", attempts=(lost, told), raised=(told,))
         case "lost":
             task, at = d.submit(at)
             fence, _ = d.run(task, at, "")

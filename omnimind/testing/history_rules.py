@@ -321,7 +321,7 @@ def _over_retried(story: Story) -> Found:
     for task in story.tasks.values():
         if task.final is None or task.sent is None:
             continue
-        counted = [end for end in task.raised if end.fence in task.final.attempts]
+        counted = [end for end in task.raised if end.fence in task.final.raised]
         if len(counted) > task.sent.retries + 1:
             yield (
                 f"{task.task} raised {len(counted)} times, {task.sent.retries} retries were asked for",

@@ -45,6 +45,7 @@ def listing(om: Client, again: Iterable[str] = ()) -> Iterator[Listed]:
                 task["cause"] or "",
                 task["key"],
                 tuple(attempt["fence"] for attempt in attempts),
+                tuple(attempt["fence"] for attempt in attempts if attempt["outcome"] == "error"),
             )
 
 

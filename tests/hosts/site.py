@@ -21,7 +21,7 @@ import msgspec
 
 from omnimind.testing.fault_plan import Planned
 from omnimind.testing.history import Fault, Journal, Record, Run, now, read
-from omnimind.testing.history_check import Verdict, check, explain
+from omnimind.testing.history_check import Verdict, check
 from omnimind.testing.postgres import PostgresServer
 from tests.hosts.harness import HOME, Host, Hosts
 
@@ -79,10 +79,13 @@ class Site:
         self._lives = 0
         self._until = 0.0
         self._closing = threading.Event()
+        self._keepers_of_nodes: list[threading.Thread] = []
         self._nodes: dict[str, subprocess.Popen[Any]] = {}
         self._start_head(settings or {})
         for host in self.others:
-            self._start_node(host)
+            keeper = threading.Thread(target=self._keep_node, args=(host,), daemon=True)
+            keeper.start()
+            self._keepers_of_nodes.append(keeper)
         self.wait_for_nodes(len(hosts))
 
     # --- start and stop -----------------------------------------------------------------------------
@@ -108,6 +111,14 @@ class Site:
             env={**words, **self._environment(self.head)},
             timeout=240,
         )
+
+    def _keep_node(self, host: Host) -> None:
+        """Let a host be one of the cluster, and start that again when it ends, as systemd does."""
+        while not self._closing.is_set():
+            self._start_node(host)
+            while self._nodes[host.name].poll() is None and not self._closing.is_set():
+                time.sleep(0.2)
+            self._closing.wait(1.0)
 
     def _start_node(self, host: Host) -> None:
         words = ["omnimind", "node", "run", "--address", f"{self.head.ip}:{PORT}", "--home", INSTANCE]
@@ -271,12 +282,6 @@ class Site:
         for where, pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 where.kill(pid)
-        if what == "node supervisor":
-            threading.Timer(1.0, self._restart_node, (host,)).start()
-
-    def _restart_node(self, host: Host) -> None:
-        if not self._closing.is_set():
-            self._start_node(host)
 
     def _pause(self, title: str, where: list[Host]) -> Callable[[], None]:
         victims = find(title, where)
@@ -325,15 +330,12 @@ class Site:
         """Stop starting things, and end what was started."""
         self._closing.set()
         self.end_clients()
+        for keeper in self._keepers_of_nodes:
+            keeper.join()
         for node in self._nodes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(node.pid, signal.SIGKILL)
             node.wait()
-
-
-def report(verdict: Verdict, site: Site) -> str:
-    """Return a verdict for people, with where the history is."""
-    return f"{explain(verdict)}\nhistory: {site.folder}"
 
 
 def find(title: str, hosts: Sequence[Host]) -> list[tuple[Host, int]]:
