@@ -329,6 +329,7 @@ class Node:
             epoch = await side.ask("join", Join(node, running, time.time()))
         except Exception as error:  # noqa: BLE001 (asked again later)
             log.info("the coordinator does not answer: %s", _short(error))
+            side.agent.join_failed(self._clock.now())
         else:
             if incarnation == side.agent.incarnation:
                 self._do(side, side.agent.registered(epoch, self._clock.now()))

@@ -21,6 +21,8 @@ from omnimind.ids import epoch_of
 _REMEMBERED = 10_000
 _OUTCOME_BYTES = 256
 """What an outcome counts for beside its value."""
+_JOIN_AGAIN = 0.5
+"""Seconds after which a report for work that was refused is made again."""
 _HURRY = 0.02
 """Seconds between two heartbeats that tell of a change, at the least."""
 
@@ -297,6 +299,11 @@ class NodeAgent:
         self.joined = False
         self._next_join = now + self._resend
         return [self._join(now)]
+
+    def join_failed(self, now: float) -> None:
+        """Note that the report did not arrive: soon again, since a new coordinator waits only a while."""
+        if not self.joined:
+            self._next_join = min(self._next_join, now + _JOIN_AGAIN)
 
     def _join(self, now: float) -> SendJoin:
         return SendJoin(

@@ -236,3 +236,11 @@ def test_a_heartbeat_answered_by_another_coordinator_makes_the_node_report() -> 
     assert isinstance(join, SendJoin)
     assert [r.fence for r in join.running] == [batch().fence]
     assert agent.heard(2, 1.6) == [], "it has reported, and waits for the answer"
+
+
+def test_a_report_for_work_that_was_refused_is_made_again_soon() -> None:
+    agent = working()
+    assert [type(c) for c in agent.asked_to_register(1.0)] == [SendJoin]
+    agent.join_failed(1.1)
+    assert agent.tick(1.5) == []
+    assert [type(c) for c in agent.tick(1.7)] == [SendJoin]
