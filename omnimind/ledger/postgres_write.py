@@ -123,7 +123,7 @@ def _parts(rows: list[TaskRow]) -> Iterable[list[TaskRow]]:
     return (rows[start : start + _MANY] for start in range(0, len(rows), _MANY))
 
 
-def _other(record: Record) -> list[Statement]:  # noqa: C901  one case for each kind
+def _other(record: Record) -> list[Statement]:  # noqa: C901, PLR0912  one case for each kind
     match record:
         case Discarded(seq=seq, at=at):
             return [_plain(sql.DISCARD, (seq, at))]

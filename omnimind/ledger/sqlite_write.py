@@ -82,7 +82,7 @@ def _insert(connection: sqlite3.Connection, rows: list[TaskRow]) -> None:
     connection.executemany(sql.USE_HANDLER, ((digest, n) for digest, n in uses.items() if digest))
 
 
-def _other(connection: sqlite3.Connection, record: Record) -> None:  # noqa: C901  one case for each kind
+def _other(connection: sqlite3.Connection, record: Record) -> None:  # noqa: C901, PLR0912  one case for each kind
     execute = connection.execute
     match record:
         case Discarded(seq=seq, at=at):
