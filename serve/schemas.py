@@ -227,7 +227,12 @@ class Node(Answer):
     last_heartbeat: datetime | None
     load_factor: float
     capabilities: list[str]
+    ordered_by: str
+    order_reason: str
     drain_deadline: datetime | None
+    drain_started: datetime | None
+    drained_at: datetime | None
+    resources: dict[str, float]
     versions: dict[str, str]
     clock_skew: float | None
 

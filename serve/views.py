@@ -11,7 +11,7 @@ import msgspec
 from omnimind import encoding
 
 TASK_TIMES = ("created_at", "started_at", "completed_at", "deadline", "not_before")
-NODE_TIMES = ("last_heartbeat", "drain_deadline")
+NODE_TIMES = ("last_heartbeat", "drain_deadline", "drain_started", "drained_at")
 SCHEDULE_TIMES = ("next_run", "last_run")
 
 Info = dict[str, Any]
