@@ -49,7 +49,9 @@ class Reader(Protocol):
 class MachineReader:
     """Reads this machine, or the cgroups that this process lives in, where they limit it.
 
-    disk: any path on the disk that counts. proc, cgroups: where ``/proc`` and ``/sys/fs/cgroup`` are.
+    A group that limits the CPU and does not say what it has used (v1 with the controllers `cpu` and
+    `cpuacct` in different groups) is passed over: then it is the machine. disk: any path on the disk that
+    counts. proc, cgroups: where ``/proc`` and ``/sys/fs/cgroup`` are.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class MachineReader:
         cores = float(len(os.sched_getaffinity(0)))
         groups = self._lineage(paths.get("", "/"), "", _V2, 2)
         if "cpu" in paths:
-            groups += self._lineage(paths["cpu"], "cpu", _V1_CPU, 1)
+            # The two controllers are mostly mounted as one, and else mostly have the same groups.
+            beside = "cpuacct" if paths.get("cpuacct") == paths["cpu"] else ""
+            groups += self._lineage(paths["cpu"], "cpu", _V1_CPU, 1, beside)
         limited = [(n, g) for g in groups if (n := limits.cores(g)) is not None and n < cores]
         for allowed, group in sorted(limited, key=lambda pair: pair[0]):
             used = limits.used_seconds(group)
@@ -99,18 +103,25 @@ class MachineReader:
             groups += self._lineage(paths["memory"], "memory", _V1_MEMORY, 1)
         return limits.tightest_memory(groups, machine)
 
-    def _lineage(self, path: str, controller: str, names: tuple[str, ...], version: int) -> list[Group]:
+    def _lineage(
+        self, path: str, controller: str, names: tuple[str, ...], version: int, beside: str = ""
+    ) -> list[Group]:
         """Return the groups of a lineage that can be seen from here.
 
-        In a container a path may be named that is not there: what is mounted is then the own group.
+        beside: another controller, mounted apart, whose files of the same group belong to it. In a container
+        a path may be named that is not there: what is mounted is then the own group.
         """
         root = self.cgroups / controller
         if version > 1 and (self.cgroups / "unified").is_dir():
             root = self.cgroups / "unified"
         groups = []
         for place in limits.lineage(path):
-            folder = root / place.lstrip("/")
-            files = {name: text for name in names if (text := _text(folder / name)) is not None}
+            files = {}
+            for tree in (root, self.cgroups / beside) if beside else (root,):
+                for name in names:
+                    text = None if name in files else _text(tree / place.lstrip("/") / name)
+                    if text is not None:
+                        files[name] = text
             if files:
                 groups.append(Group(version, files))
         return groups

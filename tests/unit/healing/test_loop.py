@@ -438,9 +438,8 @@ def test_without_anything_it_is_an_empty_loop() -> None:
 
 
 def test_issues_and_actions_can_be_made_by_hand() -> None:
-    issue = Issue(
-        IssueType.DISK_FULL, IssueSeverity.ERROR, "full", {"free": object, 1: 2}, True, False, "tried"
-    )
+    metrics: dict[Any, Any] = {"free": object, 1: 2}
+    issue = Issue(IssueType.DISK_FULL, IssueSeverity.ERROR, "full", metrics, True, False, "tried")
     plain = issue.to_dict()
     assert (plain["issue_type"], plain["severity"], plain["remediation_details"]) == (
         "disk_full",

@@ -75,6 +75,16 @@ def test_v1_with_its_own_names_and_units(tmp_path: Path) -> None:
     assert reading.memory == MemorySample(2 * GIB, GIB, GIB // 2)
 
 
+def test_v1_with_the_controllers_mounted_apart(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, "3:cpu:/box\n2:cpuacct:/box\n0::/\n")
+    tree.put("/cpu/box", cpu__cfs_quota_us="25000", cpu__cfs_period_us="100000")
+    tree.put("/cpuacct/box", cpuacct__usage="4000000000")
+    reading = tree.read()
+    assert (reading.cores, reading.cpu_used) == (0.25, 4.0)
+    (tree.proc / "self" / "cgroup").write_text("3:cpu:/box\n2:cpuacct:/other\n0::/\n")
+    assert tree.read().cores == len(os.sched_getaffinity(0))
+
+
 def test_a_container_sees_its_own_group_where_the_host_has_its_root(tmp_path: Path) -> None:
     tree = Tree(tmp_path, "0::/not/visible/here\n")
     tree.put("/", memory__max=str(GIB), memory__current=str(GIB // 2))
