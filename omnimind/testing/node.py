@@ -83,13 +83,14 @@ class SimNode:
         self.sim.coverage.add("node_crash_with_work", bool(self.workers))
         self.agent = None
         self.paused_until = 0.0
-        for worker in list(self.workers.values()):
-            worker.vanish()
-            if self.machine is not None:
-                self.machine.leave(worker.batch.fence)
-        self.workers.clear()
+        workers, self.workers = list(self.workers.values()), {}
         self.queue.clear()
         self.busy = 0
+        for worker in workers:
+            worker.vanish()
+        if self.machine is not None:
+            for worker in workers:
+                self.machine.leave(worker.batch.fence)
 
     def pause(self, seconds: float) -> None:
         """Stop every process of the machine for a while, in the middle of whatever it does."""
