@@ -241,7 +241,7 @@ def _retry_beyond_the_limit(history: History, random: Random) -> History:
     call = random.choice(calls)
     found = next(f for f in _all(history, Listed) if f.task == call.tasks[0])
     start = next(s for s in _all(history, Started) if s.task == found.task)
-    more = [start.fence + 500 + n for n in range(call.retries + 1)]
+    more = [start.fence + 500 + n for n in range(call.retries + 2)]
     extra: History = []
     for fence in more:
         extra += [replace(start, fence=fence), Ended(found.task, fence, start.at + 0.001)]

@@ -25,9 +25,9 @@ from omnimind.testing.history import (
 )
 
 PLOTS = (
-    "plain", "retried", "failed", "raised_unheard", "lost", "stale", "once", "once_lost", "key", "key_again", "conflict",
-    "refused", "unknown_kept", "unknown_gone", "cancelled", "cancelled_running", "cancelled_late", "delayed",
-    "expired", "after", "after_failed", "checkpoint", "slab", "restart", "dead",
+    "plain", "retried", "failed", "raised_unheard", "lost", "stale", "once", "once_lost", "key", "key_again",
+    "conflict", "refused", "unknown_kept", "unknown_gone", "cancelled", "cancelled_running", "cancelled_late",
+    "delayed", "expired", "after", "after_failed", "checkpoint", "slab", "restart", "dead",
 )  # fmt: skip
 """The stories that a task may have; each is told at least once."""
 
@@ -201,7 +201,7 @@ def _tell(d: _Draw, plot: str, at: float) -> None:  # noqa: C901, PLR0912, PLR09
                 d.completed(second, max(heard, d.completed(first, at)))
             else:
                 fence, at = d.run(first, at, "raises")
-                d.end(first, at, "failed", cause="retries used up", attempts=(fence,))
+                d.end(first, at, "failed", cause="retries used up", attempts=(fence,), raised=(fence,))
                 d.end(second, max(heard, at), "failed", cause="a task that it comes after failed")
         case "checkpoint":
             task, at = d.submit(at)

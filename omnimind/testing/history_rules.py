@@ -297,18 +297,12 @@ def _failed_early(story: Story) -> Found:
             continue
         if final.status == "dead" and len(final.attempts) < _DEATHS:
             yield f"{task.task} was parked after {len(final.attempts)} attempts", [sent, final]
-        if final.status != "failed" or sent.once or len(task.raised) > sent.retries:
+        if final.status != "failed" or sent.once or len(task.heard) > sent.retries:
             continue
         if any(_ended_otherwise(story, other) for other in sent.after):
             continue
-        yield (
-            f"{task.task} failed with {len(task.raised)} of {sent.retries + 1} tries",
-            [
-                sent,
-                *task.raised,
-                final,
-            ],
-        )
+        said = f"{task.task} failed with {len(task.heard)} of {sent.retries + 1} tries"
+        yield said, [sent, *task.raised, final]
 
 
 def _ended_otherwise(story: Story, task: str) -> bool:
@@ -321,15 +315,9 @@ def _over_retried(story: Story) -> Found:
     for task in story.tasks.values():
         if task.final is None or task.sent is None:
             continue
-        counted = [end for end in task.raised if end.fence in task.final.raised]
-        if len(counted) > task.sent.retries + 1:
-            yield (
-                f"{task.task} raised {len(counted)} times, {task.sent.retries} retries were asked for",
-                [
-                    task.sent,
-                    *counted,
-                ],
-            )
+        if len(task.heard) > task.sent.retries + 1:
+            said = f"{task.task} raised {len(task.heard)} times, with {task.sent.retries} retries"
+            yield said, [task.sent, *task.heard]
 
 
 @_rule

@@ -78,6 +78,12 @@ class TaskStory(msgspec.Struct):
         """Return the attempts that raised."""
         return [end for end in self.ends if end.value is None and not end.stopped]
 
+    @property
+    def heard(self) -> list[Ended]:
+        """Return the attempts that raised and are on record as such: each has used up a try."""
+        known = self.final.raised if self.final is not None else ()
+        return [end for end in self.raised if end.fence in known]
+
     def returned(self, value: str | None) -> Ended | None:
         """Return the attempt that returned `value`."""
         return next((end for end in self.ends if end.value is not None and end.value == value), None)
