@@ -150,7 +150,7 @@ class Coordinator:
         await self._listen(engine)
         self._loops = [
             asyncio.create_task(self._membership.watch(engine)),
-            *([asyncio.create_task(scaling.watch(engine))] if settings.shard == 0 else []),
+            asyncio.create_task(scaling.watch(engine)),
             asyncio.create_task(self._prune()),
         ]
         if self._sharded is not None:

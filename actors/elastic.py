@@ -48,6 +48,7 @@ class Scaling:
         self._membership = membership
         # The request is one for the whole cluster, and an idle node must be idle for every shard.
         self._alone = settings.shards == 1
+        self._first = settings.shard == 0
         self._lane = Lane("elastic", _CALL_TIMEOUT)
         self.elastic = Elastic(ElasticPolicy(**policy))
         self.seen = Seen({}, scaled=False)
@@ -145,7 +146,7 @@ class Scaling:
         if node.ordered_by in _LEAVING:
             if self._alone:
                 await self._membership.let_go(engine, node.node_id, f"let go: {node.order_reason}")
-        elif not seen.draining and not seen.head and node.node_id not in self._drains_asked:
+        elif self._first and not seen.draining and not seen.head and node.node_id not in self._drains_asked:
             # The head's raylet would end with its drain, and everything else with it.
             why = await self._lane.call(ray_state.drain, node.node_id, node.order_reason or "drained")
             self._drains_asked.add(node.node_id)

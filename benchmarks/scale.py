@@ -264,8 +264,9 @@ def evaluate(answer: Message) -> list[Figure]:
             name="scale.in_memory",
             value=float(answer["highest"]),
             unit="tasks",
-            must="<= 150000",
-            note=f"most tasks that the core held at one time with {count:,} in line and {MANY:,} nodes; "
+            must="<= 300000",
+            note=f"most tasks that the core held at one time ({len(_QUEUES)} windows and what runs); "
+            f"{count:,} in line, {MANY:,} nodes; "
             f"{answer['fetched']:,} came back from disk; the process took {answer['rss'] / _MIB:.0f} MiB",
         ),
     ]
