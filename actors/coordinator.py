@@ -235,6 +235,7 @@ class Coordinator:
         message: Up = decode(kind, data)
         match message:
             case Report(node_id, incarnation, batch, outcomes, final):
+                self._take_along(message)
                 await engine.ask(lambda n: ev.Outcomes(n, node_id, incarnation, batch, list(outcomes), final))
                 return None
             case Beat():
@@ -264,7 +265,7 @@ class Coordinator:
             case Fetch(_, digest):
                 return await self._service.code.blob_get(protocol.BlobRequest(digest))
 
-    def _take_along(self, beat: Beat) -> None:
+    def _take_along(self, beat: Beat | Report) -> None:
         assert self._engine is not None
         for task_id, value in beat.progress.items():
             self._progress.pop(task_id, None)

@@ -295,13 +295,22 @@ class Node:
     # --- messages to the coordinator ----------------------------------------------------------------
 
     async def _send_report(self, side: Side, report: SendReport) -> None:
+        # A task's last lines are there when its end is: whoever waited for that may read them at once.
+        progress, logs = side.take_along()
         message = Report(
-            self._facts["node_id"], report.incarnation, report.fence, report.outcomes, report.final
+            self._facts["node_id"],
+            report.incarnation,
+            report.fence,
+            report.outcomes,
+            report.final,
+            progress,
+            logs,
         )
         try:
             await side.ask("report", message)
         except Exception as error:  # noqa: BLE001 (the coordinator is away: sent again later)
             log.info("a report did not arrive: %s", _short(error))
+            side.bring_back(progress, logs)
             # Who was told when to come again comes then, not at each tick.
             again = (error.retry_after or 0.0) if isinstance(error, Refused) else 0.0
             side.agent.failed(report.number, self._clock.now(), again)

@@ -34,6 +34,10 @@ class Report(msgspec.Struct):
     batch: int
     outcomes: tuple[Outcome, ...]
     final: bool
+    progress: dict[str, dict[str, Any]] = {}
+    """What is not known yet of the progress of any task."""
+    logs: list[tuple[str, int, list[tuple[float, str, str]]]] = []
+    """Lines that are to be there before the outcomes are."""
 
 
 class Beat(msgspec.Struct):

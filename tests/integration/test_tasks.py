@@ -573,14 +573,15 @@ def test_logs_progress_and_current_context(om: Client) -> None:
         ctx.progress(0.5, message="half")
         return current() is ctx
 
-    handle = om.submit(talks)
-    assert handle.result(PATIENCE) is True
-    lines = until(lambda: len(found := list(handle.logs())) == 2 and found, "the lines")
-    assert [(line.level.lower(), line.text) for line in lines] == [
-        ("warning", "by the context"),
-        ("error", "by the library: 7"),
-    ]
-    assert until(lambda: om.progress(handle)["progress"], "progress")["message"] == "half"
+    # Whoever has the result has the last lines too, at once: again and again, since it could be by luck.
+    for _ in range(20):
+        handle = om.submit(talks)
+        assert handle.result(PATIENCE) is True
+        assert [(line.level.lower(), line.text) for line in handle.logs()] == [
+            ("warning", "by the context"),
+            ("error", "by the library: 7"),
+        ]
+        assert om.progress(handle)["progress"]["message"] == "half"
 
 
 def test_a_retry_gets_the_checkpoint_also_from_the_next_coordinator(om: Client, tmp_path: Path) -> None:
