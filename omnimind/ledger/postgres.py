@@ -8,6 +8,7 @@ a predecessor that was paused, however long and wherever, finds another epoch an
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -33,8 +34,11 @@ from omnimind.ledger.postgres_connections import Connections
 from omnimind.ledger.postgres_errors import as_ours, outcome_unknown, state_of
 from omnimind.ledger.postgres_takeover import take_over
 from omnimind.ledger.reads import Reads
+from omnimind.ledger.statements import INSERT_PAYLOAD
 
 _CHECK_SECONDS = 600.0
+_ROOM = 1 << 20
+"""Bytes that a disk that was full must take before new tasks may come again."""
 _ANOTHER_EPOCH = "22012"
 """division_by_zero: what the proof of the epoch ends in."""
 
@@ -68,7 +72,6 @@ class PostgresLedger(Reads):
             except BaseException:
                 self._connections.close()
                 raise
-            self._full = False
             self._refusal = None
             self._commits = self._rows = 0
             self._seconds = 0.0
@@ -161,13 +164,24 @@ class PostgresLedger(Reads):
     # ------------------------------------------------------------------------------------- maintenance
 
     def maintain(self) -> None:
-        """See that the server is there and the epoch still this one; let new tasks try a full disk again."""
-        with self._lock, self._transaction() as cursor:
+        """See that the server is there, the epoch still this one, and whether a full disk has room again."""
+        with self._lock:
+            if self._full:
+                with contextlib.suppress(LedgerFull):
+                    self._try_room()
+                    self._full = False
+            with self._transaction() as cursor:
+                self._begin(cursor)
+                row = cursor.execute(pg.SIZE.encode()).fetchone()
+                cursor.execute(b"ROLLBACK")
+            self._bytes = row[0] if row else 0
+
+    def _try_room(self) -> None:
+        """Write something and take it back; raises LedgerFull. What it has used is vacuumed by the server."""
+        with self._transaction() as cursor:
             self._begin(cursor)
-            row = cursor.execute(pg.SIZE.encode()).fetchone()
+            cursor.execute(pg.numbered(INSERT_PAYLOAD), (-1, os.urandom(_ROOM)))
             cursor.execute(b"ROLLBACK")
-        self._bytes = row[0] if row else 0
-        self._full = False
 
     # ------------------------------------------------------------------------------------------ reading
 

@@ -128,7 +128,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def on_postgres(tmp_path: Path, own_postgres: Any) -> Iterator[Cluster]:
     """Return a cluster whose ledger is in the PostgreSQL server of this test."""
-    more = {"ray__num_cpus": "2", "instance__start_timeout": "180"}
+    more = {"ray__num_cpus": "2", "instance__start_timeout": "180", "coordinator__heartbeat_timeout": "15"}
     made = Cluster(tmp_path / "home", ledger__url=own_postgres.url(), **more)
     try:
         yield made

@@ -329,6 +329,10 @@ def test_a_full_disk_refuses_new_tasks_and_heals(own_server: Callable[..., Postg
             assert len(ledger.tasks([id_of(n) for n in range(1, written + 2)])) == written, (
                 "nothing is half there"
             )
+            ledger.maintain()
+            assert ledger.full, "there is no room yet"
+            assert ledger.open(1, after=1).epoch == 2
+            assert ledger.full, "nor by opening it again"
             grow()
             ledger.maintain()
             assert not ledger.full
