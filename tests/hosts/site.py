@@ -30,6 +30,8 @@ INSTANCE = HOME / "instance"
 FAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketimeMT.so.1"
 _NOBODY = "there was none"
 _LAST_WORDS = 6.0
+_UNDER_WAY = 8_000
+"""Bytes of the handlers' journal: some forty attempts."""
 
 
 def skewed(seconds: float) -> dict[str, str]:
@@ -189,6 +191,13 @@ class Site:
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             time.sleep(0.5)
+
+    def wait_for_work(self, seconds: float = 60.0) -> None:
+        """Wait until work is under way."""
+        give_up = now() + seconds
+        while self.work.stat().st_size < _UNDER_WAY:
+            assert now() < give_up, f"waited {seconds:g} s in vain for work"
+            time.sleep(0.2)
 
     def end_clients(self) -> None:
         """Wait until no client says anything any more."""

@@ -69,7 +69,7 @@ def test_what_is_known_to_be_hard(site: Site) -> None:
     assert any(f"w{n} is {seconds}." in clocks["what"] for n in (1, 2) for seconds in (3599, 3600)), clocks
 
     site.start_clients([site.head, site.hosts["w1"]], 400.0, 2.0, 40_000)
-    time.sleep(4.0)
+    site.wait_for_work()
     began = now()
 
     def passed(what: str) -> None:

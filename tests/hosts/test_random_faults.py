@@ -61,7 +61,7 @@ def run(tmp_path: Path, ledger: str, kinds: tuple[str, ...], database: PostgresS
         site = Site(hosts, f"{SEED}", skews={"w3": skew}, database=database)
         try:
             site.start_clients([*hosts][:3], seconds, RATE, BULK)
-            time.sleep(3.0)
+            site.wait_for_work()
             site.journal.write(history.Fault("clock skew", "w3", site.began, site.began + seconds))
             site.carry_out(plan)
             verdict = site.finish(again, BOUND)
