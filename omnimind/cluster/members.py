@@ -21,8 +21,7 @@ from omnimind.cluster.states import Line, NodeStatus
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
 
-_MAX_OFFLINE = 1000
-_FORGET_AFTER = 86_400.0
+_MAX_OFFLINE = 100
 IDLE = "idle"
 """Who has ordered the drain of a node that was let go since it had nothing to do: gone when it is back."""
 
@@ -185,14 +184,16 @@ def excuse(core: CoordinatorCore, late: float, now: float) -> None:
 def check(core: CoordinatorCore, now: float, fx: Effects) -> None:
     """Look at the time of each node's last heartbeat."""
     limits = core.limits
-    offline = 0
+    gone = [node for node in core.nodes.values() if node.status is NodeStatus.OFFLINE]
+    gone.sort(key=lambda node: (-node.last_heartbeat, node.node_id))
+    for place, node in enumerate(gone):
+        if place >= _MAX_OFFLINE or now - node.last_heartbeat > limits.keep_offline:
+            del core.nodes[node.node_id]
+            fx.records.others.append(NodeRemoved(node.node_id))
     for node in list(core.nodes.values()):
         silent = now - node.last_heartbeat
         if node.status is NodeStatus.OFFLINE:
-            offline += 1
-            if silent > _FORGET_AFTER or offline > _MAX_OFFLINE:
-                del core.nodes[node.node_id]
-                fx.records.others.append(NodeRemoved(node.node_id))
+            pass
         elif silent > limits.heartbeat_timeout and node.node_id in core.joined:
             give_up(core, node, f"no heartbeat for {silent:.1f} s", now, fx)
         elif silent > limits.suspect_after and node.status is not NodeStatus.SUSPECT:

@@ -58,6 +58,7 @@ class CoreLimits(msgspec.Struct, frozen=True):
     cancel_grace: between asking a handler to stop and killing its worker.
     max_deaths: worker deaths that park a task in the dead letters.
     max_waiting: most tasks that wait for others. keep_ended: ended tasks kept in `tasks`.
+    keep_offline: how long a node stays listed that is gone; the longest gone go first beyond 100 of them.
     """
 
     window: int = 50_000
@@ -75,6 +76,7 @@ class CoreLimits(msgspec.Struct, frozen=True):
     max_deaths: int = 3
     max_waiting: int = 100_000
     keep_ended: int = 0
+    keep_offline: float = 3600.0
 
 
 def to_builtins(value: msgspec.Struct) -> dict[str, Any]:

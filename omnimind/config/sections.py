@@ -162,6 +162,15 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=1.1, le=3600, description="A node silent for so long gets no more work.", extra=SECONDS),
     ] = 2.0
+    keep_offline: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3.2e9,
+            description="How long a node stays listed that is gone (of the newest 100).",
+            extra=SECONDS,
+        ),
+    ] = 3600.0
     cancel_grace: Annotated[
         float,
         Meta(
