@@ -9,10 +9,10 @@ from omnimind.cluster import events as ev
 from omnimind.cluster.events import Outcome
 from omnimind.cluster.records import CheckpointSaved, attempt_row
 from omnimind.cluster.retry import backoff, retryable
-from omnimind.cluster.sends import Acknowledged, Effects, Reply
+from omnimind.cluster.sends import Acknowledged, AskRegister, Effects, Reply
 from omnimind.cluster.states import Line, NodeStatus, TaskStatus
 from omnimind.cluster.task import DistributedTask
-from omnimind.errors import Conflict
+from omnimind.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
@@ -29,6 +29,13 @@ class _Where(NamedTuple):
 
 def outcomes(core: CoordinatorCore, event: ev.Outcomes, now: float, fx: Effects) -> None:
     """Take in what a node reports of a batch; what carries an old fence changes nothing."""
+    if core.awaited.get(event.node_id) == event.incarnation:
+        # Of an attempt that the predecessor started, perhaps without a record of it. Until the node has said
+        # what it holds, nothing is known of it here: to acknowledge the outcome would be to lose it.
+        fx.sends.append(AskRegister(event.node_id, event.incarnation))
+        error = Unavailable("this node has to report to the new coordinator first", hint="", retry_after=0.2)
+        core.refuse(event.request, error, fx)
+        return
     batch = core.batches.get(event.batch)
     if batch is None or batch.node_id != event.node_id or batch.incarnation != event.incarnation:
         core.count("stale", len(event.outcomes))
@@ -55,11 +62,7 @@ def outcomes(core: CoordinatorCore, event: ev.Outcomes, now: float, fx: Effects)
     if kind is not None:
         core.durations.observe(kind, done, seconds)
     if event.final and batch.open:
-        for index, task in enumerate(batch.tasks):
-            if task is not None:
-                batch.tasks[index] = None
-                batch.open -= 1
-                apply(core, task, Outcome(index, "lost"), where, now, fx)
+        _lose_rest(core, batch, where, now, fx)
     if batch.open == 0:
         attempts.close(core, batch, now)
     node = core.nodes.get(event.node_id)
@@ -68,6 +71,17 @@ def outcomes(core: CoordinatorCore, event: ev.Outcomes, now: float, fx: Effects)
         if node.ordered is NodeStatus.DRAINING:
             drains.drained(core, node, now, fx)
     fx.sends.append(Reply(event.request, Acknowledged()))
+
+
+def _lose_rest(
+    core: CoordinatorCore, batch: attempts.LiveBatch, where: _Where, now: float, fx: Effects
+) -> None:
+    """End the attempts of which a batch's last report says nothing."""
+    for index, task in enumerate(batch.tasks):
+        if task is not None:
+            batch.tasks[index] = None
+            batch.open -= 1
+            apply(core, task, Outcome(index, "lost"), where, now, fx)
 
 
 def apply(

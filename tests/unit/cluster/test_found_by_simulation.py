@@ -15,7 +15,16 @@ from omnimind.cluster.gate import CommitGate
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.policies import CoreLimits, QueuePolicy, Schedule
 from omnimind.cluster.records import AuditSaved, task_from_row, task_row
-from omnimind.cluster.sends import Accepted, Dispatch, Effects, FenceNode, Reply, StopAttempts
+from omnimind.cluster.sends import (
+    Accepted,
+    AskRegister,
+    Dispatch,
+    Effects,
+    FenceNode,
+    Refusal,
+    Reply,
+    StopAttempts,
+)
 from omnimind.cluster.states import Line, TaskStatus
 from omnimind.cluster.task import DistributedTask
 from omnimind.ledger.memory import MemoryLedger
@@ -196,6 +205,26 @@ def test_an_attempt_of_two_coordinators_ago_is_not_the_newest() -> None:
     assert any(isinstance(s, FenceNode | StopAttempts) for s in effects.sends)
     cluster.feed(Outcomes(cluster.request(), "n0", "n0.1", old, [Outcome(0, "ok", b"1")], final=True))
     assert cluster.status(1)[0] != "completed"
+
+
+def test_an_outcome_that_comes_before_its_node_has_reported_is_not_taken_for_a_stale_one() -> None:
+    # Found on hosts: an attempt that began just before the coordinator died, and ended while it was away.
+    cluster = Cluster()
+    cluster.join()
+    cluster.submit(a_task(1, at_most_once=True), a_task(2))
+    fences = {n: cluster.core.tasks[name(n)].fence for n in (1, 2)}
+    cluster.begin()
+    for n in (1, 2):
+        early = Outcomes(cluster.request(), "n0", "n0.1", fences[n], [Outcome(0, "ok", b"1")], final=True)
+        sends = cluster.feed(early).sends
+        assert not any(isinstance(s, Reply) for s in sends), "the node would forget it"
+        assert any(isinstance(s, AskRegister) for s in sends)
+        assert [s.error.retryable for s in sends if isinstance(s, Refusal)] == [True]
+    cluster.join("n0", *(RunningBatch(fences[n], (name(n),), (0,)) for n in (1, 2)))
+    for n in (1, 2):
+        late = Outcomes(cluster.request(), "n0", "n0.1", fences[n], [Outcome(0, "ok", b"1")], final=True)
+        cluster.ask(late)
+        assert cluster.status(n)[0] == "completed"
 
 
 def test_an_ended_task_that_a_node_reports_stays_on_disk() -> None:
