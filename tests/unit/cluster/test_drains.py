@@ -198,3 +198,16 @@ def test_what_let_an_idle_node_go_is_forgotten_when_it_is_back() -> None:
     world.at(5.0, ev.NodeGone("a", "died"))
     world.at(6.0, ev.NodeJoined(msgspec.structs.replace(node("a"), incarnation="3")))
     assert world.saved["a"].status is NodeStatus.CORDONED, "what a person wants outlasts a restart"
+
+
+def test_a_drain_that_is_ordered_before_the_node_has_reported_is_not_over_yet() -> None:
+    old = World(node("a"))
+    submit(old, 1)
+    old.at(1.0, ev.NodeControl(0, "a", "uncordon"))  # so that the node's row is written
+    new = restarted(old)
+    new.control(1.5, "a", "drain")
+    assert not new.of(ReleaseNode), "nobody knows yet what runs there"
+    new.at(2.0, report(old))
+    new.at(4.0, ev.Tick())
+    assert not new.of(ReleaseNode)
+    assert new.core.nodes["a"].status is NodeStatus.DRAINING
