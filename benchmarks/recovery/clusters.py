@@ -26,7 +26,7 @@ WORK_HOSTS = ("head", "w1", "w2")
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _PORT = 6390
 _SLOTS = 2
-_START = 120.0
+_START = 240.0
 _STORE = 100_000_000
 
 TUNED: Mapping[str, str] = {
@@ -225,6 +225,7 @@ class OmniMind(Cluster):
             "ray.num_cpus": str(_SLOTS),
             "ray.dashboard": "false",
             "ray.labels": "lane=1",
+            "instance.start_timeout": str(_START),  # a busy machine is slow to start Ray
             "ray.object_store_memory": str(_STORE),
             **self._settings,
         }

@@ -18,6 +18,7 @@ from benchmarks.recovery.clusters import WORK_HOSTS, OmniMind
 from benchmarks.recovery.work import Line, Witness
 
 PATIENCE = 120.0
+pytestmark = pytest.mark.timeout(600)  # a busy machine is slow to start Ray
 
 
 class Bench:

@@ -48,7 +48,7 @@ def status(hosts: Hosts, home: Path) -> dict[str, Any]:
     return found if said.returncode == 0 else {}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_it_comes_up_on_another_host_with_all_that_was_accepted(cluster: OmniMindOnPostgres) -> None:
     witness = Witness(cluster.shared)
     first = place(cluster)
@@ -82,7 +82,7 @@ def test_it_comes_up_on_another_host_with_all_that_was_accepted(cluster: OmniMin
     assert found["running_tasks"] == 0
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_one_that_is_cut_off_can_write_no_more(cluster: OmniMindOnPostgres) -> None:
     """Both live for a while; the lease in the database is the newer one's."""
     witness = Witness(cluster.shared)
