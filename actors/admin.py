@@ -30,12 +30,19 @@ class Admin:
     """Carries out the protocol's methods that do not concern single tasks."""
 
     def __init__(
-        self, engine: Engine, service: Service, *, started_at: float, stop: Callable[[], None]
+        self,
+        engine: Engine,
+        service: Service,
+        *,
+        started_at: float,
+        stop: Callable[[], None],
+        api_url: str = "",
     ) -> None:
         self.engine = engine
         self.service = service
         self._started_at = started_at
         self._stop = stop
+        self._api_url = api_url
         self.scaling: Scaling | None = None
         """Keeps Ray's drains and ours together; None where nobody does."""
 
@@ -62,6 +69,8 @@ class Admin:
         found["trouble"] = self.engine.trouble.to_problem() if self.engine.trouble else None
         ended = {status.value: core.counts.get(status.value, 0) for status in TERMINAL}
         found["tasks"] = {"pending": found["pending_tasks"], "running": found["running_tasks"], **ended}
+        if self._api_url:
+            found["api"] = {"url": self._api_url}
         return found
 
     async def usage(self, _request: p.Empty) -> dict[str, Any]:

@@ -127,7 +127,9 @@ class Coordinator:
         )
         self._service = Service(engine, self._watchers)
         self._service.progress_of = self._progress.get
-        self._admin = Admin(engine, self._service, started_at=clock.now(), stop=self._stop)
+        self._admin = Admin(
+            engine, self._service, started_at=clock.now(), stop=self._stop, api_url=settings.api_url
+        )
         scaling = self._admin.scaling = self._service.scaling = Scaling(settings, self._membership)
         self._methods = self._service.methods() | self._admin.methods() | Tokens(engine).methods()
         if settings.shards > 1:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from actors import head_probe, preflight, ray_instance
+from actors import api_port, head_probe, preflight, ray_instance
 from actors.lifeline import follow
 from actors.names import NAMESPACE
 from omnimind import config
@@ -153,6 +153,7 @@ def wanted(paths: Paths, settings: Settings) -> Any:
         elastic=settings.elastic,
         autoscaling_config=settings.ray.autoscaling_config,
         shards=coordinator.shards,
+        api_url=api_port.url(settings),
     )
 
 

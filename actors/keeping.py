@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from actors import preflight, ray_instance
+from actors import api_port, preflight, ray_instance
 from actors.lifeline import adopt_orphans
 from actors.wakeups import Wakeups, reap
 from omnimind import config, instance, ownership, processes
@@ -152,6 +152,7 @@ class Keeper(ABC, Generic[K]):
             children=parts.identities(),
             ray_address=parts.connected["address"],
             session_dir=parts.connected["session"],
+            api_url=api_port.url(self._settings),
             dashboard_url=parts.connected["dashboard"] and f"http://{parts.connected['dashboard']}",
         )
         self._tell({"ready": msgspec.to_builtins(self._record)})

@@ -1,4 +1,7 @@
-"""`Parts`: the processes of an instance, Ray and OmniMind's job: started, looked after and ended as one."""
+"""`Parts`: the processes of an instance, started, looked after and ended as one.
+
+They are Ray, OmniMind's job, and where it is wanted the process that puts the HTTP API on Ray Serve.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from actors import line, ray_instance
+from actors import api_port, line, ray_instance
 from actors.child import Child
 from actors.gcs_storage import GcsStorage
 from actors.wakeups import Wakeups
@@ -31,7 +34,7 @@ _JOB_PATIENCE = 0.4
 
 
 class Parts:
-    """Ray and the job of one home.
+    """Ray, the job and the API of one home.
 
     storage: what the GCS keeps. say: takes progress, for a person. connected: where Ray is.
     """
@@ -52,6 +55,7 @@ class Parts:
         self._env = ray_instance.environment(paths, settings)
         self._ray: Child | None = None
         self._job: Child | None = None
+        self._api: Child | None = None
         self._daemons: dict[str, Process] = {}
         self._rest = b""
         self._near = True
@@ -69,16 +73,21 @@ class Parts:
             (self._paths.ray / "ray_current_cluster").unlink(missing_ok=True)
             words = ray_instance.command(self._paths, self._settings, self._storage.port)
             self._ray = self._child("ray", words, self._storage.environment())
-        self._start_job()
-        return self._await_coordinator(began)
+        if self._job is None:
+            self._start_job()
+            if not self._await_coordinator(began):
+                return False
+        if self._settings.api.enabled and self._api is None:
+            self._start_api()
+        return True
 
     def children(self) -> list[subprocess.Popen[bytes]]:
         """Return the processes that this one has started itself."""
-        return [child.popen for child in (self._ray, self._job) if child is not None]
+        return [child.popen for child in (self._ray, self._job, self._api) if child is not None]
 
     def identities(self) -> dict[str, Process]:
         """Return the identities of the parts, by name."""
-        named = {"ray": self._ray, "job": self._job}
+        named = {"ray": self._ray, "job": self._job, "api": self._api}
         found = {name: child.process for name, child in named.items() if child is not None}
         return {name: process for name, process in found.items() if process is not None} | self._daemons
 
@@ -91,14 +100,23 @@ class Parts:
                 return f"Ray's {name} (process {process.pid}) has died"
         if self._job is None or self._job.ended():
             return "the job that keeps workers warm has ended"
+        if self._api is not None and self._api.ended():
+            return f"the HTTP API has ended (see {self._api.log})"
         return None
 
     def clear_away(self, *, everything: bool = False) -> None:
-        """End what is left after something has died: all, unless it was only the job."""
-        self._drop(self._job)
-        self._job = None
+        """End what is left after something has died: all, unless it was only the job or only the API."""
         if not everything and self._ray_lives():
+            if self._api is not None and self._api.ended():
+                self._drop(self._api)
+                self._api = None
+            if self._job is None or self._job.ended():
+                self._drop(self._job)
+                self._job = None
             return
+        for child in (self._api, self._job):
+            self._drop(child)
+        self._api = self._job = None
         if self._ray is not None and self._ray.process is not None:
             processes.end([*processes.tree(self._ray.process), self._ray.process], grace=0)
         processes.end(ownership.leftovers(self._paths), grace=0)
@@ -131,7 +149,7 @@ class Parts:
         if self._ray is None:
             return
         self._say("stopping Ray")
-        for child in (self._job, self._ray):
+        for child in (self._api, self._job, self._ray):
             if child is not None and child.process is not None:
                 processes.send(child.process, signal.SIGTERM)
         until = time.monotonic() + grace
@@ -142,7 +160,7 @@ class Parts:
 
     def reap(self) -> None:
         """Wait for our own children, which have all been ended."""
-        for child in (self._job, self._ray):
+        for child in (self._api, self._job, self._ray):
             self._drop(child)
 
     def _child(self, name: str, words: list[str], more: dict[str, str] | None = None, **pipes: Any) -> Child:
@@ -159,6 +177,13 @@ class Parts:
         assert self._job.popen.stdout is not None
         os.set_blocking(self._job.popen.stdout.fileno(), False)
         self._wakeups.listen(self._job.popen.stdout)
+
+    def _start_api(self) -> None:
+        """Start the API beside the rest: nobody waits for it, and what it says stands in its log."""
+        words = [sys.executable, "-P", "-m", "serve.run", "--home", str(self._paths.home)]
+        words += ["--parent", str(os.getpid())]
+        self._say(f"the HTTP API comes up at {api_port.url(self._settings)}")
+        self._api = self._child("api", words, {"RAY_ADDRESS": self.connected["address"]})
 
     def _drop(self, child: Child | None) -> None:
         if child is None:

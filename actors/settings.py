@@ -27,6 +27,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True):
     elastic: ElasticSettings = ElasticSettings()
     autoscaling_config: str = ""
     """File of the Ray autoscaler, where the kinds of nodes are read; empty: they are not known."""
+    api_url: str = ""
+    """Where the HTTP API listens, empty when there is none."""
     shards: int = 1
     shard: int = 0
     """Which of the shards this coordinator is. Shard 0 also makes the Node actors."""

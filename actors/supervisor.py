@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from actors import ray_instance
+from actors import api_port, ray_instance
 from actors.gcs_storage import GcsStorage
 from actors.host import HostKeeper
 from actors.keeping import Keeper, Tell
@@ -38,6 +38,7 @@ class Supervisor(Keeper[Parts]):
     def parts(self, wakeups: Wakeups) -> Parts:
         """Return Ray and the job, with what the last Ray of this head has left where it can go on from it."""
         ray_instance.check_ports(self._settings)
+        self._settings = api_port.with_port(self._settings)
         self._storage = GcsStorage(self._paths, self._settings)
         if self._paths.ended.exists():
             self._storage.reset()

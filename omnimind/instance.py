@@ -60,6 +60,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ray_address: str = ""
     session_dir: str = ""
     dashboard_url: str = ""
+    api_url: str = ""
     restarts: int = 0
 
 

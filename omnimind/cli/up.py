@@ -86,6 +86,7 @@ def instance_view(instance: Instance, *hints: str) -> View:
         "started_at": record.started_at,
         "socket": str(instance.paths.socket),
         "ray_address": record.ray_address,
+        "api_url": record.api_url or None,
         "dashboard_url": record.dashboard_url or None,
         "logs": str(instance.paths.logs),
         "versions": record.versions,
@@ -95,6 +96,7 @@ def instance_view(instance: Instance, *hints: str) -> View:
         ("supervisor", f"pid {data['pid']}"),
         ("since", local(record.started_at)),
         ("ray", data["ray_address"]),
+        ("api", data["api_url"]),
         ("dashboard", data["dashboard_url"]),
         ("logs", data["logs"]),
     ])  # fmt: skip

@@ -36,6 +36,8 @@ class Target:
         working_dir: str | os.PathLike[str] | None,
         patience: float,
     ) -> None:
+        if isinstance(home, str) and home.startswith(_HTTP) and address is None:
+            home, address = None, home
         self._home = home
         self._address = address
         self._token = token

@@ -374,11 +374,12 @@ def connect(
     """Return a client of the OmniMind that runs here: ``with omnimind.connect() as om``.
 
     home: folder of an instance (default: OMNIMIND_HOME, else the XDG state folder); its unix socket is
-    used when it answers. Without a `home` a process inside a Ray cluster finds the coordinator by Ray.
+    used when it answers. Without a `home` a process inside a Ray cluster finds the coordinator by Ray. Or
+    the address of the HTTP API.
     address: ``https://host:8000`` of the HTTP API (with a token, or OMNIMIND_TOKEN in the environment; no
     code goes that way, so tasks are named by their type); ``ray``, or ``host:port`` of a Ray cluster, to use
-    Ray in any case. token: instead of the
-    instance's token file; with an address, Ray's token. working_dir: a folder that travels to the workers,
+    Ray in any case. token: instead of the instance's token file; with an address, Ray's or the API's.
+    working_dir: a folder that travels to the workers,
     so that handlers can be imported from it; a Ray job's own is taken by itself. timeout: seconds without
     an answer after which a call fails; a coordinator that restarts is waited for as long. actor: who acts,
     for the audit (default: the user's name).
