@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from omnimind.cli import lifecycle, nodes
 from omnimind.cli.changes import Change, Effect
@@ -86,9 +87,10 @@ def cluster_up(session: Session, config: str | None, **flags: Any) -> Change:
             rayfile.forget(file)
         else:
             gone = [ip for ip in rayfile.known(file) if ip not in file.workers]
+            # The rows first: the autoscaler would take a host that ends for lost, and start it again.
+            rayfile.sync(file)
             for row in each([remote_of(file, ip) for ip in gone], _stop):
                 say(f"{row['host']} leaves the cluster: {row['state']} {row['note']}".rstrip())
-            rayfile.sync(file)
         return launched(session, settings, detach=True)
 
     return Change(plan, apply)
@@ -117,12 +119,15 @@ def cluster_down(session: Session, config: str | None) -> Change:
 
     def apply() -> View:
         others = [remote_of(file, ip) for ip in file.workers]
+        if here:
+            # The autoscaler would take the hosts that end for lost, and start them again.
+            rayfile.sync(msgspec.structs.replace(file, workers=[]))
+        else:
+            each([remote_of(file, file.head)], _stop)
         each(others, _stop)
         if here:
             launch.stop(session.home)
             rayfile.forget(file)
-        else:
-            each([remote_of(file, file.head)], _stop)
         # Again: the head may have been about to start one.
         rows = [
             row if row["state"] == "stopped" else _stop(host)
