@@ -31,14 +31,16 @@ _CODES = {
     429: "too_many_failures",
 }
 _RETRYABLE = frozenset({408, 429})
+_WAITS = {429: 1.0, 503: 1.0, 507: 10.0}
+"""Seconds after which to come again where the error does not say."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def problem_response(problem: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """Return a problem document as an answer, with `Retry-After` when it says when to come again."""
     sent = dict(headers or {})
-    wait = problem.get("retry_after")
-    if wait is not None:
+    wait = problem.get("retry_after", _WAITS.get(problem["status"]))
+    if wait is not None and "Retry-After" not in sent:
         sent["Retry-After"] = str(max(1, math.ceil(wait)))
     return Response(_encode(problem), status_code=problem["status"], media_type=MEDIA_TYPE, headers=sent)
 

@@ -102,6 +102,7 @@ async def test_not_ready_without_a_coordinator(
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     refused = await http.get("/api/v1/tasks", headers={"Authorization": "Bearer viewer"})
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert refused.headers["retry-after"] == "1"
 
 
 # ------------------------------------------------------------------------------------------ sessions
