@@ -30,8 +30,8 @@ INSTANCE = HOME / "instance"
 FAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketimeMT.so.1"
 _NOBODY = "there was none"
 _LAST_WORDS = 6.0
-_UNDER_WAY = 8_000
-"""Bytes of the handlers' journal: some forty attempts."""
+_UNDER_WAY = 4_000
+"""Bytes of the handlers' journal: some twenty attempts."""
 
 
 def skewed(seconds: float) -> dict[str, str]:
@@ -185,14 +185,15 @@ class Site:
                 environment |= self._environment(host)
                 child = host.popen(words, env=environment, stdout=log, stderr=log)
             # What hangs (a driver whose raylet is gone) must not hold up the run's end.
-            while child.poll() is None and now() < self._until + _LAST_WORDS:
+            while child.poll() is None and now() < self._until:
                 time.sleep(0.2)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(child.pid, number)
+                    child.wait(_LAST_WORDS)
             time.sleep(0.5)
 
-    def wait_for_work(self, seconds: float = 60.0) -> None:
+    def wait_for_work(self, seconds: float = 120.0) -> None:
         """Wait until work is under way."""
         give_up = now() + seconds
         while self.work.stat().st_size < _UNDER_WAY:
