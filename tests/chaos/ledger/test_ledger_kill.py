@@ -117,4 +117,5 @@ def test_each_failpoint_of_the_ledger_is_killed_at() -> None:
     folder = Path(omnimind.ledger.__file__).parent
     texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.py")]
     # Those of transfers, backups and shards have tests of their own.
-    assert {n for text in texts for n in re.findall(r'failpoint\("(ledger\.[^"]+)"\)', text)} == set(FAILPOINTS)
+    found = {name for text in texts for name in re.findall(r'failpoint\("(ledger\.[^"]+)"\)', text)}
+    assert found == set(FAILPOINTS)
