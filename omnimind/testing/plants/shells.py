@@ -71,10 +71,10 @@ def unknown_outcome_taken_for_success(patches: Patches) -> None:
 @plant("P2c", 60, "A new coordinator has the epoch of the one before it")
 def epoch_not_bumped(patches: Patches) -> None:
 
-    def still(self: MemoryLedger, window: int) -> Recovered:
+    def still(self: MemoryLedger, window: int, **more: Any) -> Recovered:
         if self.store.epoch:
             self.store.epoch -= 1
-        recovered: Recovered = original(self, window)
+        recovered: Recovered = original(self, window, **more)
         return recovered
 
     original = patches.put(MemoryLedger, "open", still)
