@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +18,8 @@ import pytest
 
 import omnimind
 from omnimind import config, launch
-from omnimind.instance import Paths, ray_environment, running
-from omnimind.processes import MARKER
+from omnimind.instance import Paths, running
+from omnimind.testing.raylets import ExtraNode
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
@@ -49,28 +47,16 @@ class Cluster:
         settings = config.load(home, flags | {name.replace("__", "."): v for name, v in more.items()})
         self.instance = launch.start(home, settings)
         self.client = omnimind.connect(home)
-        self.raylets: list[subprocess.Popen[bytes]] = []
+        self.raylets: list[ExtraNode] = []
+        self._made = 0
 
-    def add_raylet(self, cpus: int = 1) -> subprocess.Popen[bytes]:
+    def add_raylet(self, cpus: int = 1) -> ExtraNode:
         """Let another node join, on this machine."""
         before = len(self.status()["nodes"])
         record = running(self.paths)
         assert record is not None
-        environment = {
-            **os.environ,
-            **ray_environment(self.paths, record),
-            "RAY_health_check_initial_delay_ms": "1000",
-            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-            MARKER: self.paths.marker,
-        }
-        words = [sys.executable, "-P", "-m", "actors.ray_main", str(os.getpid()), "start"]
-        words += [f"--address={record.ray_address}", "--node-ip-address=127.0.0.1", "--block"]
-        words += [f"--num-cpus={cpus}", "--object-store-memory=100000000", "--disable-usage-stats"]
-        words += ["--min-worker-port=0", "--max-worker-port=0", "--include-log-monitor=false"]
-        with (self.paths.logs / f"raylet-{len(self.raylets)}.log").open("wb") as log:
-            raylet = subprocess.Popen(
-                words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+        self._made += 1
+        raylet = ExtraNode(self.paths, record, f"extra-{self._made}", cpus)
         self.raylets.append(raylet)
         until(lambda: len(self.active()) > before, "a further node to join")
         return raylet
@@ -110,9 +96,7 @@ class Cluster:
         """Stop everything that was started."""
         self.client.close()
         for raylet in self.raylets:
-            raylet.terminate()
-        for raylet in self.raylets:
-            raylet.wait(30)
+            raylet.end()
         self.instance.stop()
 
 

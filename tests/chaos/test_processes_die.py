@@ -23,6 +23,16 @@ SECONDS = 0.001
 SUBMITTER = Path(__file__).with_name("submitter.py")
 
 
+def lasting(ctx: TaskContext, runs: str) -> str:
+    """Work for some seconds, in sight of the witness."""
+    journal = Journal(runs)
+    journal.write("START", ctx.task_id, time.time(), os.getpid())
+    time.sleep(5)
+    result = f"lasting-{os.getpid()}"
+    journal.write("END", ctx.task_id, result)
+    return result
+
+
 def recent_worker(runs: Path) -> int:
     """Return the process that started a task last."""
     for line in reversed(runs.read_text().splitlines()[-200:]):
@@ -80,16 +90,21 @@ class Nemesis:
 
     def raylet(self) -> None:
         """Kill a raylet, and with it a whole node."""
-        process = self.cluster.raylets.pop()
+        node = self.cluster.raylets.pop()
         before = len(self.cluster.active())
+        self.strike("raylet", node.kill, lambda: len(self.cluster.active()) < before)
+        node.end()
 
-        def kill() -> None:
-            # The raylet itself is a child of the process that started it.
-            for child in self.cluster.children(process.pid):
-                os.kill(child, signal.SIGKILL)
+    def the_worker_of(self, task: str) -> None:
+        """Kill the worker of a task that has started and not ended."""
 
-        self.strike("raylet", kill, lambda: len(self.cluster.active()) < before)
-        process.wait(30)
+        def started() -> list[int]:
+            lines = [line.split(" ") for line in self.runs.read_text().splitlines()]
+            return [int(words[3]) for words in lines if words[:2] == ["START", task]]
+
+        self.cluster.until(started, "the task to start")
+        (pid,) = started()
+        self.strike("its worker", lambda: os.kill(pid, signal.SIGKILL), lambda: len(started()) > 1)
 
 
 def final_records(cluster: Any, seen: History) -> None:
@@ -140,6 +155,12 @@ def test_twenty_thousand_tasks_survive_the_death_of_everything(cluster: Any, tmp
     ):
         cluster.until(nemesis.work_goes_on(), "work under way before the next strike")
         strike()
+    # By luck none of these may have stood in the middle of a task; this one does.
+    journals.append(tmp_path / "sent-2")
+    handle = cluster.client.submit(lasting, str(runs), priority="critical")
+    for word in ("SENT", "ACK"):
+        Journal(journals[-1]).write(word, handle.id)
+    nemesis.the_worker_of(handle.id)
     assert second.wait(120) == 0
     cluster.until(
         lambda: not cluster.status()["pending_tasks"] and not cluster.status()["running_tasks"],
