@@ -121,7 +121,7 @@ class _Run:
         shared = {fault: count for fault, count in plan.items() if fault not in _ALONE}
         if shared:
             self._on(lambda folder: _make(name, "", folder), name, shared)
-        for fault in _ALONE & plan.keys():
+        for fault in [fault for fault in plan if fault in _ALONE]:
             for _ in range(plan[fault]):
                 self._on(lambda folder, fault=fault: _make(name, fault, folder), name, {fault: 1})  # type: ignore[misc]
 
