@@ -101,8 +101,7 @@ class Code:
             options = _options(options, spec, digest, request.options)
         defaults = spec.defaults
         needs = frozenset(request.needs if request.needs is not None else defaults.get("needs", ()))
-        if options.num_gpus > 0:
-            needs |= {"gpu"}
+        needs |= options.amounts
         not_before = request.not_before or 0.0
         if request.delay:
             not_before = now + request.delay

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from omnimind.cluster import events as ev
 from omnimind.cluster import lines, stopping
+from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.placement import Seat
 from omnimind.cluster.queues import Lane, Signature
 from omnimind.cluster.sends import Batch, BatchItem, Dispatch, Effects, StopAttempts
@@ -238,10 +239,10 @@ def close(core: CoordinatorCore, batch: LiveBatch, now: float) -> None:
     seat = core.index.seats.get(batch.node_id)
     if seat is not None and seat.node.incarnation == batch.incarnation:
         core.index.give(seat, batch.slots, quick=batch.quick)
-        unblock(core, seat.node.capabilities)
+        unblock(core, seat.node)
 
 
-def unblock(core: CoordinatorCore, capabilities: set[str]) -> None:
-    """Look again at signatures that a node with these capabilities might take."""
-    for signature in [s for s in core.blocked if s[0] <= capabilities]:
+def unblock(core: CoordinatorCore, node: NodeInfo) -> None:
+    """Look again at signatures that a node might take."""
+    for signature in [s for s in core.blocked if node.offers(s[0])]:
         del core.blocked[signature]

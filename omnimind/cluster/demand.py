@@ -14,7 +14,7 @@ import msgspec
 
 from omnimind.cluster.node import NodeInfo
 from omnimind.cluster.states import NodeStatus
-from omnimind.cluster.task import DistributedTask, TaskOptions
+from omnimind.cluster.task import AT_LEAST, DistributedTask, TaskOptions
 
 if TYPE_CHECKING:
     from omnimind.cluster.core import CoordinatorCore
@@ -49,13 +49,15 @@ class Unmet(msgspec.Struct, frozen=True):
 
 def shape_of(needs: frozenset[str], options: TaskOptions) -> Shape:
     """Return the shape of a task's batch."""
-    return Shape(tuple(sorted(needs)), options.num_cpus, options.num_gpus, options.memory)
+    # Amounts among the needs are those of the options, which the shape has by themselves.
+    named = tuple(sorted(need for need in needs if AT_LEAST not in need))
+    return Shape(named, options.num_cpus, options.num_gpus, options.memory)
 
 
 def takes(node: NodeInfo, shape: Shape) -> bool:
     """Return whether a node could take a batch of a shape if it were idle and open."""
     return (
-        node.capabilities.issuperset(shape.needs)
+        not node.lacking(shape.needs)
         and ceil(shape.cpus) <= max(node.max_concurrent_tasks, node.cpu_cores)
         and (not shape.gpus or shape.gpus <= node.resources.get("GPU", shape.gpus))
         and (not shape.memory or shape.memory <= node.memory_gb * 2**30)

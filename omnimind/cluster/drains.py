@@ -54,7 +54,7 @@ def control(core: CoordinatorCore, event: ev.NodeControl, now: float, fx: Effect
     if node.status is not NodeStatus.SUSPECT:
         node.status = node.ordered or NodeStatus.ACTIVE
     core.index.refresh(node)
-    attempts.unblock(core, node.capabilities)
+    attempts.unblock(core, node)
     fx.records.others.append(node_saved(node))
     drained(core, node, now, fx)
     fx.sends.append(Reply(event.request, Acknowledged({"attempts": running, "status": node.status.value})))
@@ -164,7 +164,7 @@ def plan(core: CoordinatorCore, node: NodeInfo, now: float) -> dict[str, Any]:
 
 
 def _takes(node: NodeInfo, needs: frozenset[str], slots: int) -> bool:
-    return needs <= node.capabilities and slots <= max(node.max_concurrent_tasks, node.cpu_cores)
+    return node.offers(needs) and slots <= max(node.max_concurrent_tasks, node.cpu_cores)
 
 
 def _attempt(core: CoordinatorCore, task: DistributedTask, now: float) -> dict[str, Any]:

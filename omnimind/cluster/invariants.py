@@ -57,7 +57,7 @@ def validate(core: CoordinatorCore) -> None:
         for seat in core.index.seats.values():
             room = (
                 seat.node.status in OPEN
-                and needs <= seat.node.capabilities
+                and seat.node.offers(needs)
                 and seat.free(quick=False) >= slots
             )
             assert not room, f"{seat.node.node_id} has room for {sorted(needs)} x {slots}, blocked: {why}"

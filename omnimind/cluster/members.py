@@ -66,7 +66,7 @@ def joined(core: CoordinatorCore, event: ev.NodeJoined, now: float, fx: Effects)
             if row is not None and not row.terminal and task_id not in core.tasks:
                 lines.into_memory(core, row)
         attempts.adopt(core, node.node_id, node.incarnation, running, now, fx)
-    attempts.unblock(core, node.capabilities)
+    attempts.unblock(core, node)
     if core.recovering and not core.awaited:
         _end_recovery(core, now, fx)
     _answer(event, fx)
@@ -105,10 +105,10 @@ def heartbeat(core: CoordinatorCore, event: ev.Heartbeat, now: float, fx: Effect
     if node.status is NodeStatus.SUSPECT:
         node.status = node.ordered or NodeStatus.ACTIVE
         core.index.refresh(node)
-        attempts.unblock(core, node.capabilities)
+        attempts.unblock(core, node)
     if event.slots is not None and event.slots != node.max_concurrent_tasks:
         core.index.resize(node, event.slots)
-        attempts.unblock(core, node.capabilities)
+        attempts.unblock(core, node)
     _compare(core, event, now, fx)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from omnimind.cluster.states import NODE_TRANSITIONS, InvalidTransition, NodeStatus
+from omnimind.cluster.task import AT_LEAST
 
 
 class NodeInfo(msgspec.Struct):
@@ -70,6 +72,27 @@ class NodeInfo(msgspec.Struct):
     def can_accept_task(self) -> bool:
         """Return whether it may be given a task now: active, with a free slot."""
         return self.status is NodeStatus.ACTIVE and self.current_tasks < self.max_concurrent_tasks
+
+    def lacking(self, needs: Iterable[str]) -> list[str]:
+        """Return the needs that this node does not meet, sorted.
+
+        A need is a capability, or an amount: ``gpu>=2`` by what Ray counts there, ``memory>=BYTES``.
+        """
+        missing = set(needs) - self.capabilities
+        return sorted(need for need in missing if not self._has(need))
+
+    def offers(self, needs: frozenset[str]) -> bool:
+        """Return whether this node meets all of these needs."""
+        return needs <= self.capabilities or not self.lacking(needs)
+
+    def _has(self, need: str) -> bool:
+        name, asked, amount = need.partition(AT_LEAST)
+        if not asked:
+            return False
+        if name == "memory":
+            return float(amount) <= self.memory_gb * 2**30
+        kept = {resource.lower(): count for resource, count in self.resources.items()}
+        return float(amount) <= kept.get(name, 0.0)
 
     def move(self, status: NodeStatus) -> None:
         """Go to `status`; raises InvalidTransition when no transition leads there."""

@@ -54,7 +54,7 @@ class LoadBalancer:
         """
         able = [n for n in nodes if n.can_accept_task()]
         if task is not None:
-            able = [n for n in able if task.needs <= n.capabilities]
+            able = [n for n in able if n.offers(task.needs)]
             able = [n for n in able if task.task_type in n.capabilities] or able
         if not able:
             return None
@@ -217,7 +217,7 @@ class NodeIndex:
                 self._types[name] = self._types.get(name, 0) + 1
         able = node.status in OPEN
         for group in self._groups.values():
-            if able and group.needs <= node.capabilities:
+            if able and node.offers(group.needs):
                 group.add(seat)
             else:
                 group.remove(node.node_id)
@@ -283,7 +283,7 @@ class NodeIndex:
                 self._groups.clear()
             group = self._groups[needs] = _Group(needs)
             for seat in self.seats.values():
-                if seat.node.status in OPEN and needs <= seat.node.capabilities:
+                if seat.node.status in OPEN and seat.node.offers(needs):
                     group.add(seat)
                     group.offer(seat)
         return group

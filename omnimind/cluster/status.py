@@ -148,7 +148,7 @@ def _why_waiting(
 
 
 def _check_node(core: CoordinatorCore, task: DistributedTask, node: NodeInfo) -> dict[str, Any]:
-    missing = sorted(task.needs - node.capabilities)
+    missing = node.lacking(task.needs)
     seat = core.index.seats.get(node.node_id)
     free = seat.free(quick=False) if seat is not None else 0
     wide = task.options.slots

@@ -16,6 +16,9 @@ from omnimind.cluster.states import (
     priority_number,
 )
 
+AT_LEAST = ">="
+"""Between name and amount in a need that asks for an amount: ``gpu>=2``."""
+
 
 class TaskOptions(msgspec.Struct, frozen=True, array_like=True):
     """What tasks of one submission share: how to run them and how to repeat them.
@@ -35,6 +38,17 @@ class TaskOptions(msgspec.Struct, frozen=True, array_like=True):
     memory: int = 0
     handler: str = ""
     kind: str = "sync"
+
+    @property
+    def amounts(self) -> frozenset[str]:
+        """Return what a node must have for its GPUs and memory, as needs (see `NodeInfo.lacking`).
+
+        Ray would keep a batch that fits nowhere, and say nothing.
+        """
+        asked = ["gpu"] if self.num_gpus > 0 else []
+        asked += [f"gpu{AT_LEAST}{self.num_gpus:g}"] if self.num_gpus > 1 else []
+        asked += [f"memory{AT_LEAST}{self.memory}"] if self.memory > 0 else []
+        return frozenset(asked)
 
     @property
     def slots(self) -> int:

@@ -9,6 +9,7 @@ import pytest
 from omnimind import DistributedTask, NodeInfo, NodeStatus, TaskPriority, TaskStatus
 from omnimind.clock import ManualClock
 from omnimind.cluster.placement import LoadBalancer
+from omnimind.cluster.task import TaskOptions
 from omnimind.coordinator import ClusterCoordinator
 from omnimind.errors import CyclicDependency, InvalidInput, KeyConflict, NotFound, UnknownQueue
 
@@ -99,6 +100,22 @@ def test_needs_are_strict_and_a_listed_type_is_preferred(one: ClusterCoordinator
     assert one.tasks["r"].assigned_node == "expert"
     one.register_node(node("gpu", 4, "gpu"))
     assert one.tasks["g"].assigned_node == "gpu"
+    one.validate()
+
+
+def test_amounts_that_no_node_has_are_waited_for(one: ClusterCoordinator) -> None:
+    """Ray would take such a batch and keep it, unsaid."""
+    one.register_node(NodeInfo("small", capabilities={"gpu"}, resources={"GPU": 1.0}, memory_gb=2.0))
+    options = TaskOptions(num_gpus=2.0, memory=3 << 30)
+    assert options.amounts == {"gpu", "gpu>=2", f"memory>={3 << 30}"}
+    wide = DistributedTask("w", "kind", needs=options.amounts, options=options)
+    assert one.submit_task(wide) is False
+    assert one.nodes["small"].lacking(wide.needs) == ["gpu>=2", f"memory>={3 << 30}"]
+    one.register_node(NodeInfo("rich", capabilities={"gpu"}, resources={"GPU": 4.0}, memory_gb=1.0))
+    assert wide.status == "pending", "enough GPUs, too little memory"
+    one.register_node(NodeInfo("big", capabilities={"gpu"}, resources={"GPU": 2.0}, memory_gb=3.0))
+    assert wide.assigned_node == "big"
+    assert TaskOptions(num_gpus=1.0).amounts == {"gpu"}
     one.validate()
 
 
