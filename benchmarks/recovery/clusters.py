@@ -154,7 +154,8 @@ class Cluster:
         head = self.hosts["head"]
         for pid, words in head.processes().items():
             if _of_ray(words):
-                with contextlib.suppress(ProcessLookupError):
+                # One that has ended with another is no process of the head any more.
+                with contextlib.suppress(ProcessLookupError, AssertionError):
                     head.kill(pid)
 
     def close(self) -> None:
