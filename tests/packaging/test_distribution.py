@@ -29,19 +29,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     """These names are a promise: a second wheel with `actors/` overwrites ours, and pip says nothing."""
     names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert names == {"omnimind", "actors", f"omnimind_runtime-{PROJECT['version']}.dist-info"}
+    assert names == {"omnimind", "actors", "serve", f"omnimind_runtime-{PROJECT['version']}.dist-info"}
 
 
 def test_wheel_holds_what_is_not_python(wheel: Path) -> None:
     """Templates, migrations and type markers are easily forgotten."""
     there = {
         str(path.relative_to(ROOT))
-        for package in ("omnimind", "actors")
+        for package in ("omnimind", "actors", "serve")
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
     assert there - set(zipfile.ZipFile(wheel).namelist()) == set()
-    assert {"omnimind/py.typed", "actors/py.typed"} <= there
+    assert {"omnimind/py.typed", "actors/py.typed", "serve/py.typed"} <= there
 
 
 def test_wheel_says_what_it_is(wheel: Path) -> None:

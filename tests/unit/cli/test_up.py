@@ -30,7 +30,16 @@ class FakeLaunch:
         self.refusal: Exception | None = None
         self.at_wait: Callable[[], None] = lambda: None
 
-    def start(self, home: Path, settings: Settings, *, detach: bool = False, on_progress: Any = print) -> Any:
+    def start(
+        self,
+        home: Path,
+        settings: Settings,
+        *,
+        detach: bool = False,
+        join: Any = None,
+        on_progress: Any = print,
+    ) -> Any:
+        assert join is None, "`up` makes a head"
         self.started.append((home, settings, detach))
         if self.refusal is not None:
             raise self.refusal
