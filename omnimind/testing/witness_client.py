@@ -135,7 +135,7 @@ class WitnessedClient:
                 key = f"{self.seed}-{self.random.randrange(_SHARED_KEYS)}"
                 tag = "other" if self.random.random() < 0.1 else "one"  # noqa: PLR2004
             case "deadline":
-                life = 1.0 + 6.0 * self.random.random()
+                life = 1.0 + 4.0 * self.random.random()
             case "after" if self.recent:
                 after = (self.random.choice(self.recent),)
                 options["after"] = list(after)
