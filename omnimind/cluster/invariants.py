@@ -55,11 +55,7 @@ def validate(core: CoordinatorCore) -> None:
         assert seat.taken == taken, f"{node_id}: {seat.taken} slots taken, its batches say {taken}"
     for (needs, slots), why in core.blocked.items():
         for seat in core.index.seats.values():
-            room = (
-                seat.node.status in OPEN
-                and seat.node.offers(needs)
-                and seat.free(quick=False) >= slots
-            )
+            room = seat.node.status in OPEN and seat.node.offers(needs) and seat.free(quick=False) >= slots
             assert not room, f"{seat.node.node_id} has room for {sorted(needs)} x {slots}, blocked: {why}"
     for batch in core.batches.values():
         assert batch.open == sum(t is not None for t in batch.tasks) > 0, f"batch {batch.fence}: open"

@@ -260,7 +260,7 @@ class Unproven(Keys):
     """Answers for tasks without a write of its own epoch: a replaced one answers too."""
 
     async def exists(self, request: p.IdsRequest) -> dict[str, str]:
-        ask, self._engine.ask = self._engine.ask, _nothing  # type: ignore[method-assign]
+        ask, self._engine.ask = self._engine.ask, _nothing  # type: ignore[method-assign, assignment]
         try:
             return await super().exists(request)
         finally:

@@ -277,7 +277,8 @@ def test_a_process_that_was_replaced_while_it_moved_queues_is_refused(
 ) -> None:
     settings = LedgerSettings()
     fill(settings, tmp_path, 1, 6)
-    put, calls = rebalance._put, []
+    calls: list[Any] = []
+    put = rebalance._put
 
     def put_after_another_took_over(*args: Any) -> None:
         calls.append(None)

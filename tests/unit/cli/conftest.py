@@ -224,7 +224,7 @@ class FakeCoordinator:
             and request.task_type in (None, t.task_type)
             and request.node in (None, t.assigned_node)
         ]
-        start = request.cursor or 0
+        start = int(request.cursor or 0)
         items = [
             {**self._dict(t), "payload": None, "result": None} for t in found[start : start + request.limit]
         ]

@@ -139,9 +139,9 @@ def test_an_agent_tells_a_change_soon_and_not_too_often() -> None:
     [beat] = [c for c in agent.tick(10.0) if isinstance(c, SendHeartbeat)]
     assert beat.slots == 2
     assert agent.may_use(2, 10.1) == []
-    [beat] = agent.may_use(1, 10.1)
-    assert isinstance(beat, SendHeartbeat)
-    assert beat.slots == 1
+    [again] = agent.may_use(1, 10.1)
+    assert isinstance(again, SendHeartbeat)
+    assert again.slots == 1
     assert agent.may_use(2, 10.101) == [], "in a moment"
     [late] = [c for c in agent.tick(10.2) if isinstance(c, SendHeartbeat)]
     assert late.slots == 2
@@ -168,7 +168,7 @@ class Idles(SlotShare):
     """Forgets to look who may start when a batch leaves."""
 
     def leave(self, fence: int) -> list[int]:
-        start, self._start = self._start, list  # type: ignore[method-assign,assignment]
+        start, self._start = self._start, list  # type: ignore[method-assign]
         try:
             return super().leave(fence)
         finally:
