@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from actors import api_port, preflight, ray_instance
+from actors import preflight, ray_instance
 from actors.lifeline import adopt_orphans
 from actors.wakeups import Wakeups, reap
 from omnimind import config, instance, ownership, processes
@@ -45,7 +45,7 @@ class Kept(Protocol):
 
     @property
     def connected(self) -> dict[str, str]:
-        """Return where Ray is: ``address``, ``session``, ``dashboard``."""
+        """Return where things are: ``address`` of Ray, ``session``, ``dashboard``, and the ``api`` if there is one."""
 
     def start(self) -> bool:
         """Start what does not run, return True when all is ready; False: a stop is wished."""
@@ -152,7 +152,7 @@ class Keeper(ABC, Generic[K]):
             children=parts.identities(),
             ray_address=parts.connected["address"],
             session_dir=parts.connected["session"],
-            api_url=api_port.url(self._settings),
+            api_url=parts.connected.get("api", ""),
             dashboard_url=parts.connected["dashboard"] and f"http://{parts.connected['dashboard']}",
         )
         self._tell({"ready": msgspec.to_builtins(self._record)})

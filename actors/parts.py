@@ -205,7 +205,7 @@ class Parts:
                 if "error" in message:
                     raise from_problem(message["error"])
                 if "connected" in message:
-                    self.connected = message["connected"]
+                    self.connected = message["connected"] | {"api": api_port.url(self._settings)}
                     self._say(f"Ray is up ({time.monotonic() - began:.1f} s), starting the coordinator")
                 if "ready" in message:
                     coordinator, self._near = True, bool(message["here"])
