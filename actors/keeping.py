@@ -45,7 +45,7 @@ class Kept(Protocol):
 
     @property
     def connected(self) -> dict[str, str]:
-        """Return where things are: ``address`` of Ray, ``session``, ``dashboard``, and the ``api`` if there is one."""
+        """Return where Ray is: ``address``, ``session``, ``dashboard``; and the ``api`` if there is one."""
 
     def start(self) -> bool:
         """Start what does not run, return True when all is ready; False: a stop is wished."""
