@@ -69,6 +69,7 @@ class Supervisor(Keeper[Parts]):
         """Forget the GCS's state where the end was a person's wish."""
         if self._paths.ended.exists():
             self._storage.reset()
+            self._paths.ended.unlink(missing_ok=True)
 
     def _begin_anew(self, parts: Parts, error: OmniMindError) -> None:
         """Let the next start begin with an empty GCS: the ledger has all that must not be lost."""
