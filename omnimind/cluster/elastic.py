@@ -286,8 +286,7 @@ class Elastic:
     def story(self, shape: Shape, now: float, *, here: bool) -> dict[str, Any]:
         """Return what a person should know of a waiting shape. here: whether there is an autoscaler."""
         if not here:
-            bundle = bundle_of(shape, [])
-            return {"at": None, "what": f"no autoscaler here: add a node with {bundle}"}
+            return {"at": None, "what": f"no autoscaler here: add a node with {_words(shape)}"}
         if shape in self.hopeless:
             return {"at": now, "what": f"no kind of node of the autoscaler has {_words(shape)}"}
         if self.asked:

@@ -99,7 +99,7 @@ def stay(ctx: TaskContext, folder: str, name: str, until_there: str) -> str:
 def test_a_new_node_takes_work_soon(om: Client, site: tuple[Paths, Record], tmp_path: Path) -> None:
     handle = om.submit(trace, folder=str(tmp_path), name="ran", needs={"zone=new"})
     until(lambda: "no node can take it" in handle.explain()["verdict"], "the head's node has joined")
-    assert "no autoscaler here: add a node with {CPU: 1, zone=new}" in handle.explain()["verdict"]
+    assert "no autoscaler here: add a node with zone=new" in handle.explain()["verdict"]
     with ExtraNode(*site, "new", zone="new"):
         joined = time.time()
         handle.result(timeout=PATIENCE)

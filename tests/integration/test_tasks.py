@@ -286,7 +286,8 @@ def test_needs_are_strict(om: Client) -> None:
     assert told["status"] == "pending"
     assert node["node_id"] in told["verdict"]
     assert "lacks tpu" in told["verdict"]
-    assert "ssd" not in told["verdict"]
+    assert "lacks disk" not in told["verdict"]
+    assert told["verdict"].endswith("add a node with disk=ssd, tpu")
     assert [(c["node"], c["ok"]) for c in told["checks"]] == [(node["node_id"], False)]
     assert waits.cancel() == "cancelled"
 
