@@ -187,7 +187,9 @@ def check(core: CoordinatorCore, now: float, fx: Effects) -> None:
     gone = [node for node in core.nodes.values() if node.status is NodeStatus.OFFLINE]
     gone.sort(key=lambda node: (-node.last_heartbeat, node.node_id))
     for place, node in enumerate(gone):
-        if place >= _MAX_OFFLINE or now - node.last_heartbeat > limits.keep_offline:
+        # What a person has ordered holds for a node that is back, so it is not forgotten by the clock alone.
+        old = now - node.last_heartbeat > limits.keep_offline and node.ordered is None
+        if old or place >= _MAX_OFFLINE:
             del core.nodes[node.node_id]
             fx.records.others.append(NodeRemoved(node.node_id))
     for node in list(core.nodes.values()):

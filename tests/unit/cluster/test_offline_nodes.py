@@ -40,6 +40,14 @@ def test_the_time_is_a_setting() -> None:
     assert forgotten == ["b"]
 
 
+def test_a_node_with_an_order_is_kept_for_its_return() -> None:
+    cordoned = gone("c", 9 * HOUR)
+    cordoned.ordered = NodeStatus.CORDONED
+    core, forgotten = a_core(cordoned, gone("old", 9 * HOUR))
+    assert forgotten == ["old"]
+    assert list(core.nodes) == ["c"]
+
+
 def test_of_many_the_longest_gone_go_first() -> None:
     core, forgotten = a_core(*(gone(f"n{n}", 1000.0 - n) for n in range(130)))
     assert forgotten == [f"n{n}" for n in reversed(range(30))]
