@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
@@ -71,8 +70,3 @@ def _add_probes(app: FastAPI) -> None:
         except OmniMindError:
             return answer({"status": "unavailable"}, 503, {"Retry-After": "1"})
         return answer({"status": "ok"})
-
-
-def openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document of an app."""
-    return app.openapi()

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, Protocol
 
 import msgspec
@@ -106,7 +106,7 @@ class Sessions:
 
 
 class Door:
-    """Decides who comes in. audit: told of each address that is locked out."""
+    """Decides who comes in."""
 
     def __init__(
         self,
@@ -114,12 +114,10 @@ class Door:
         sessions: Sessions,
         *,
         failures: Failures | None = None,
-        audit: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self.book = book
         self.sessions = sessions
         self._failures = failures or Failures()
-        self._audit = audit
 
     async def identify(self, request: Request) -> Identity:
         """Return who asks. Raises HTTPException 401 without a valid token, 429 after too many wrong ones."""
@@ -136,8 +134,6 @@ class Door:
         found = await self.book.identify(digest) if digest else None
         if found is None:
             self._failures.failed(address)
-            if self._failures.wait(address) and self._audit is not None:
-                await self._audit(address, "token.locked_out")
             raise _unauthenticated("this token is wrong, expired or revoked")
         if cookie is not None and request.method not in _SAFE:
             self._check_csrf(request, cookie)

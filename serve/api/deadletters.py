@@ -9,11 +9,10 @@ from starlette.responses import Response
 
 from omnimind.client.protocol import IdsRequest, ListRequest
 from serve import schemas as s
-from serve.api.common import Limit, Plan, cursor_in, cursor_out, errors
-from serve.api.tasks import Id, again
+from serve.api.common import Limit, Plan, cursor_in, errors
+from serve.api.tasks import Id, again, page_view
 from serve.auth import Submitter, Viewer
 from serve.backend import answer, ask
-from serve.views import rfc3339, summary_view
 
 router = APIRouter(prefix="/deadletters", tags=["dead letters"])
 
@@ -30,13 +29,7 @@ async def list_dead(
     page = await ask(
         request, "list", ListRequest(status=["dead"], queue=queue, cursor=cursor_in(cursor), limit=limit)
     )
-    return answer(
-        {
-            "items": [summary_view(task) for task in page["items"]],
-            "next_cursor": cursor_out(page["next"]),
-            "truncated_before": rfc3339(page["truncated_before"]),
-        }
-    )
+    return answer(page_view(page))
 
 
 @router.post(

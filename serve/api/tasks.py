@@ -67,6 +67,15 @@ def submission(
     )
 
 
+def page_view(page: dict[str, Any]) -> dict[str, Any]:
+    """Return a page of the coordinator's as lists show it."""
+    return {
+        "items": [summary_view(task) for task in page["items"]],
+        "next_cursor": cursor_out(page["next"]),
+        "truncated_before": rfc3339(page["truncated_before"]),
+    }
+
+
 async def _task(request: Request, name: str) -> dict[str, Any]:
     found = await ask(request, "tasks", IdsRequest(ids=[name]))
     if not found:
@@ -167,9 +176,7 @@ async def list_tasks(  # noqa: PLR0913, PLR0917 (each is a query parameter)
     if following:
         url = request.url.include_query_params(cursor=following)
         headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
-    items = [summary_view(task) for task in page["items"]]
-    truncated = rfc3339(page["truncated_before"])
-    return answer({"items": items, "next_cursor": following, "truncated_before": truncated}, headers=headers)
+    return answer(page_view(page), headers=headers)
 
 
 @router.get("/{task_id}", operation_id="getTask", responses={200: {"model": s.Task}, **errors(404, 410)})
